@@ -144,6 +144,16 @@ fn file_handles_lead_to_the_same_files_after_a_remount() {
             })
         );
         machine.ok(args!["umount", &mount.dir]);
+        // Another session has the same numbers for other files.
+        let mount = machine.mount(args![base(machine)], &mount.dir);
+        std::fs::write(mount.dir.join("other"), "another session's").unwrap();
+        let mut command = machine.command("python3");
+        command.args(["-c", HANDLES, "open"]).arg(&mount.dir);
+        let found = said(command.arg(taken.to_string())).with_code(0).json();
+        for path in ["d/b", "d/e/out", "d/changed", "d/e"] {
+            assert_eq!(found[path], "Stale file handle", "{found}");
+        }
+        machine.ok(args!["umount", &mount.dir]);
     });
 }
 

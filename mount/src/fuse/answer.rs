@@ -24,8 +24,6 @@ use super::report;
 
 /// How long the kernel may cache answers.
 const TTL: Duration = Duration::from_hours(24);
-/// Inode numbers are never used twice, so one generation is enough.
-const GENERATION: Generation = Generation(0);
 
 /// The answer to one request, on its way. Dropped, it answers EIO.
 #[derive(Debug)]
@@ -33,14 +31,21 @@ pub(super) struct Completion<R: Refuse> {
     reply: Option<R>,
     operation: &'static str,
     node: NodeId,
+    generation: Generation,
 }
 
 impl<R: Refuse> Completion<R> {
-    pub(super) fn new(operation: &'static str, number: INodeNo, reply: R) -> Self {
+    pub(super) fn new(
+        operation: &'static str,
+        number: INodeNo,
+        reply: R,
+        generation: Generation,
+    ) -> Self {
         Self {
             reply: Some(reply),
             operation,
             node: NodeId(number.0),
+            generation,
         }
     }
 
@@ -67,7 +72,7 @@ impl<R: Refuse> Drop for Completion<R> {
 impl<T, R: Answer<T>> Reply<T> for Completion<R> {
     fn ok(mut self, value: T) {
         if let Some(reply) = self.reply.take() {
-            reply.answer(value);
+            reply.answer(value, self.generation);
         }
     }
 
@@ -86,7 +91,7 @@ pub(super) trait Refuse: Send + 'static {
 
 /// A reply that can answer `T`.
 pub(super) trait Answer<T>: Refuse {
-    fn answer(self, value: T);
+    fn answer(self, value: T, generation: Generation);
 }
 
 macro_rules! refuse {
@@ -115,8 +120,11 @@ refuse!(
 
 macro_rules! answer {
     ($reply:ty, $value:ty, |$this:ident, $it:ident| $success:expr) => {
+        answer!($reply, $value, |$this, $it, _generation| $success);
+    };
+    ($reply:ty, $value:ty, |$this:ident, $it:ident, $generation:ident| $success:expr) => {
         impl Answer<$value> for $reply {
-            fn answer(self, $it: $value) {
+            fn answer(self, $it: $value, $generation: Generation) {
                 let $this = self;
                 $success;
             }
@@ -128,18 +136,18 @@ answer!(ReplyEmpty, (), |reply, _done| reply.ok());
 answer!(ReplyEmpty, Released, |reply, _released| reply.ok());
 answer!(ReplyAttr, FileAttr, |reply, attr| reply
     .attr(&ttl_of(&attr), &kernel_attr(&attr)));
-answer!(ReplyEntry, Entry, |reply, entry| {
+answer!(ReplyEntry, Entry, |reply, entry, generation| {
     let attr = entry_attr(&entry);
-    reply.entry_with_ttls(&attr_ttl(&entry), &TTL, &attr, GENERATION);
+    reply.entry_with_ttls(&attr_ttl(&entry), &TTL, &attr, generation);
 });
-answer!(ReplyEntry, Found, |reply, found| {
+answer!(ReplyEntry, Found, |reply, found, generation| {
     let ttl = if found.lasting { TTL } else { Duration::ZERO };
     match found.entry {
         Some(entry) => {
             let attr = entry_attr(&entry);
-            reply.entry_with_ttls(&attr_ttl(&entry), &ttl, &attr, GENERATION);
+            reply.entry_with_ttls(&attr_ttl(&entry), &ttl, &attr, generation);
         }
-        None => reply.entry(&ttl, &nothing(), GENERATION),
+        None => reply.entry(&ttl, &nothing(), generation),
     }
 });
 answer!(ReplyData, &[u8], |reply, bytes| reply.data(bytes));
@@ -163,23 +171,31 @@ answer!(ReplyOpen, PassedThrough<'_, HandleId>, |reply, passed| {
     let PassedThrough { opened, flags, id } = passed;
     reply.opened_passthrough(FileHandle(opened.0), flags, id);
 });
-answer!(ReplyCreate, (Created, FopenFlags), |reply, created| {
-    let (created, flags) = created;
-    let (entry, handle) = (created.entry, FileHandle(created.opened.handle.0));
-    reply.created(
-        &attr_ttl(&entry),
-        &entry_attr(&entry),
-        GENERATION,
-        handle,
-        flags,
-    );
-});
-answer!(ReplyCreate, PassedThrough<'_, Created>, |reply, passed| {
-    let PassedThrough { opened, flags, id } = passed;
-    let (entry, handle) = (opened.entry, FileHandle(opened.opened.handle.0));
-    let (ttl, attr) = (attr_ttl(&entry), entry_attr(&entry));
-    reply.created_passthrough(&ttl, &attr, GENERATION, handle, flags, id);
-});
+answer!(
+    ReplyCreate,
+    (Created, FopenFlags),
+    |reply, created, generation| {
+        let (created, flags) = created;
+        let (entry, handle) = (created.entry, FileHandle(created.opened.handle.0));
+        reply.created(
+            &attr_ttl(&entry),
+            &entry_attr(&entry),
+            generation,
+            handle,
+            flags,
+        );
+    }
+);
+answer!(
+    ReplyCreate,
+    PassedThrough<'_, Created>,
+    |reply, passed, generation| {
+        let PassedThrough { opened, flags, id } = passed;
+        let (entry, handle) = (opened.entry, FileHandle(opened.opened.handle.0));
+        let (ttl, attr) = (attr_ttl(&entry), entry_attr(&entry));
+        reply.created_passthrough(&ttl, &attr, generation, handle, flags, id);
+    }
+);
 answer!(ReplyStatfs, Usage, |reply, usage| {
     let block = u64::from(usage.block_size);
     reply.statfs(
@@ -207,9 +223,9 @@ impl ListReply<ListedName<'_>> for Completion<ReplyDirectory> {
 impl ListReply<Listed<'_>> for Completion<ReplyDirectoryPlus> {
     fn add(&mut self, Listed { name, entry }: Listed<'_>, next: u64) -> bool {
         let (name, attr) = (OsStr::from_bytes(name), entry_attr(&entry));
-        let ttl = attr_ttl(&entry);
+        let (ttl, generation) = (attr_ttl(&entry), self.generation);
         let reply = self.reply.as_mut();
-        reply.is_some_and(|reply| !reply.add(attr.ino, next, name, &ttl, &attr, GENERATION))
+        reply.is_some_and(|reply| !reply.add(attr.ino, next, name, &ttl, &attr, generation))
     }
 }
 

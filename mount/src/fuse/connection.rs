@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Weak};
 
 use attachfs_vfs::{Attachment, FileSystem, Passthrough};
-use fuser::{Config, Session, SessionACL};
+use fuser::{Config, Generation, Session, SessionACL};
 use tokio::runtime::Handle;
 
 use super::Adapter;
@@ -38,6 +38,7 @@ impl<F: FileSystem> Connection<F> {
         device: OwnedFd,
         runtime: Handle,
         fast_path: FastPath,
+        generation: u32,
     ) -> io::Result<Self> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let mut config = Config::default();
@@ -59,6 +60,7 @@ impl<F: FileSystem> Connection<F> {
             passthrough: passthrough.clone(),
             unopened,
             askers: Askers::default(),
+            generation: Generation(generation.into()),
         };
         // The kernel checks who may use the mount (allow_other). fuser's own check would also refuse
         // what the kernel does on its own behalf.

@@ -28,7 +28,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use attachfs_vfs::{FileSystem, FsErrorKind, NodeId, Passthrough, Reply};
-use fuser::INodeNo;
+use fuser::{Generation, INodeNo};
 use tokio::runtime::Handle;
 
 use self::answer::{Answer, Completion, Refuse};
@@ -51,6 +51,9 @@ struct Adapter<F: FileSystem> {
     /// If the kernel is to open nothing.
     unopened: Option<Arc<Unopened<F>>>,
     askers: Askers,
+    /// Inode numbers are never used twice in a session, so it has one generation. Another one has another, so that a file handle of this
+    /// one leads to nothing in it.
+    generation: Generation,
 }
 
 impl<F: FileSystem> Adapter<F> {
@@ -67,7 +70,7 @@ impl<F: FileSystem> Adapter<F> {
         reply: R,
         perform: impl FnOnce(&F, Completion<R>),
     ) {
-        let completion = Completion::new(operation, number, reply);
+        let completion = Completion::new(operation, number, reply, self.generation);
         guarded(operation, number, || perform(&self.fs, completion));
     }
 

@@ -37,7 +37,7 @@ impl Refuse for XattrReply {
 }
 
 impl Answer<&[u8]> for XattrReply {
-    fn answer(self, value: &[u8]) {
+    fn answer(self, value: &[u8], _: fuser::Generation) {
         // A value is a line for each chunk of a file at most, or what the kernel allows to set.
         let len = u32::try_from(value.len()).unwrap_or(u32::MAX);
         match self.room {

@@ -61,7 +61,11 @@ pub(super) fn connect<F: FileSystem>(
         }
     };
     let runtime = options.runtime.clone();
-    let connection = Connection::greet(fs, device, runtime, options.fast_path)
+    // The ids are random, so their beginnings differ.
+    let id = options.session.as_ref().and_then(|id| id.as_str().get(..8));
+    let generation = id.and_then(|digits| u32::from_str_radix(digits, 16).ok());
+    let generation = generation.unwrap_or_default();
+    let connection = Connection::greet(fs, device, runtime, options.fast_path, generation)
         .map_err(|error| failed("greet the kernel at", error))?;
     let entry = mountinfo::at(&point.path)
         .and_then(|entry| entry.ok_or_else(|| io::ErrorKind::NotFound.into()))

@@ -425,9 +425,14 @@ fn the_helper_mounts_and_unmounts_as_the_system_call_does() {
     };
     let device = device::mount_by_helper(&fixture.root(), &options).unwrap();
     let runtime = fixture.runtime.handle().clone();
-    let connection =
-        kernel::Connection::greet(fixture.vfs.clone(), device, runtime, crate::FastPath::None)
-            .unwrap();
+    let connection = kernel::Connection::greet(
+        fixture.vfs.clone(),
+        device,
+        runtime,
+        crate::FastPath::None,
+        0,
+    )
+    .unwrap();
     let entry = mountinfo::at(&fixture.root()).unwrap().unwrap();
     assert_eq!(MountSource::parse(&entry), Some(options.source));
     let mounted = serve(connection, entry).unwrap();
