@@ -31,7 +31,7 @@ use crate::early::EarlyUploads;
 use crate::error::{Doing as _, Error};
 use crate::logs::LogPlace;
 use crate::metrics::{self, MetricsListener};
-use crate::opened::{OpenedSession, fetcher};
+use crate::opened::{OpenedSession, fetcher, naming_fsck};
 use crate::places::Places;
 use crate::prefetching::PrefetchStats;
 use crate::probe::{Probed, probe};
@@ -369,7 +369,8 @@ impl Parts {
         let session = if fresh {
             OpenSession::create(session, tree, fetcher, settings)?
         } else {
-            OpenSession::recover(session, tree, fetcher, settings)?
+            OpenSession::recover(session, tree, fetcher, settings)
+                .map_err(|error| naming_fsck(error, &meta.id))?
         };
         let sources = Arc::new(Sources::new(session.share_session()));
         session.vfs().set_sources(sources.of_file_system());

@@ -10,7 +10,7 @@ use attachfs_commit::{
 use attachfs_durable::HashBytes;
 use attachfs_fetch::{DiskCache, Fetcher};
 use attachfs_manifest::ContentHash;
-use attachfs_session::{Session, SessionMeta};
+use attachfs_session::{FailureClass, Session, SessionId, SessionMeta};
 use attachfs_store::{ChunkStore, StoreAddress};
 use attachfs_transfer::UploadOptions;
 use attachfs_tree::{BaseTree, Ino, InodeKind, Namespace};
@@ -79,6 +79,17 @@ pub(crate) fn partition(store: &OpenStore) -> HashBytes {
     *ContentHash::of(name.as_bytes()).as_bytes()
 }
 
+/// An error of opening a session, which says who can tell more if the session is damaged.
+pub(crate) fn naming_fsck(error: OpenSessionError, id: &SessionId) -> Error {
+    let error = Error::from(error);
+    if error.class() != FailureClass::Integrity || error.advice().is_some() {
+        return error;
+    }
+    error.advise(format!(
+        "`attachfs fsck {id}` says what is damaged, and what can be saved"
+    ))
+}
+
 impl OpenedSession {
     /// Takes over a session that no process has, to commit it.
     pub(crate) fn take_over(
@@ -123,7 +134,8 @@ impl OpenedSession {
             tree,
             fetcher(&store, places, ReadOptions::default())?,
             settings,
-        )?;
+        )
+        .map_err(|error| naming_fsck(error, &meta.id))?;
         Ok(Self {
             session,
             meta,
