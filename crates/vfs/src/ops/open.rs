@@ -206,12 +206,13 @@ impl Vfs {
 
     /// Closes a file, and records whether it is complete.
     fn close(&self, handle: HandleId, closing: Closing) -> Result<Released, FsError> {
+        let mut was_lost = false;
         let closed = self.handles.close_file(handle, |file, recorded| {
             // Who reads what the kernel read before the file got another node has no part in what is written since.
             if let Some(overlay) = &self.overlay
                 && !self.is_left(file.inode.node())
             {
-                settle(overlay, file, recorded, closing);
+                was_lost = settle(overlay, file, recorded, closing);
                 if recorded || file.access.write {
                     self.changed_files.note(file.ino());
                 }
@@ -219,9 +220,6 @@ impl Vfs {
         })?;
         self.inputs.keep(&closed.file.used);
         let (ino, last) = (closed.file.ino(), closed.last);
-        let was_lost = self.overlay.as_ref().is_some_and(|overlay| {
-            closed.file.access.write && overlay.left_open.lock().contains(&ino)
-        });
         if was_lost {
             // The adapter may still have what could not be written.
             self.invalidate(self.nodes_of(ino).map(|node| Invalidation::Pages {
@@ -355,13 +353,14 @@ enum Closing {
 }
 
 /// Records that no handle can write to a file any more, and whether it is complete. `recorded`: the journal says
-/// that it is being written to.
-fn settle(overlay: &Overlay, file: &OpenFile, recorded: bool, closing: Closing) {
+/// that it is being written to. Returns whether bytes of it were lost.
+fn settle(overlay: &Overlay, file: &OpenFile, recorded: bool, closing: Closing) -> bool {
     let ino = file.ino();
+    let was_lost = closing == Closing::Whole && overlay.lost.lock().remove(&ino);
     let closed = match closing {
-        Closing::CutOff => return,
+        Closing::CutOff => return false,
         Closing::Failed => recorded && !overlay.left_open.lock().contains(&ino),
-        Closing::Whole if overlay.lost.lock().remove(&ino) => {
+        Closing::Whole if was_lost => {
             overlay.left_open.lock().insert(ino);
             false
         }
@@ -381,4 +380,5 @@ fn settle(overlay: &Overlay, file: &OpenFile, recorded: bool, closing: Closing) 
         // After a crash a commit treats it as possibly incomplete.
         tracing::warn!(%error, %ino, "cannot record that a file was closed");
     }
+    was_lost
 }
