@@ -170,19 +170,16 @@ impl Scratch {
     /// Creates an empty scratch file. An existing one was left by a process that died before it
     /// recorded it, and is removed first: nothing is ever written into an existing file.
     pub fn create(&self, ino: Ino) -> io::Result<File> {
-        let dir = self.held().map_err(|error| error.source)?;
-        let name = ino.digits();
-        let mut created = dir.create_file(&name);
-        if let Err(error) = &created
-            && error.kind() == io::ErrorKind::AlreadyExists
-        {
-            self.remove(ino)?;
-            created = dir.create_file(&name);
+        match self.create_new(ino) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                self.remove(ino)?;
+                self.create_new(ino)
+            }
+            created => created,
         }
-        created.map_err(|error| error.source)
     }
 
-    /// Creates an empty scratch file where there is none.
+    /// Creates an empty scratch file. Fails if there is one, which stays.
     pub(crate) fn create_new(&self, ino: Ino) -> io::Result<File> {
         let created = self.held().and_then(|dir| dir.create_file(&ino.digits()));
         created.map_err(|error| error.source)
