@@ -250,7 +250,7 @@ fn mend(
         report.tell_repairs(found, &done);
     }
     if found.is_readable() && session.has_set_aside_journal()? {
-        // Whoever was interrupted may have come this far.
+        // A repair that was interrupted may have ended here: this one goes on.
         let moved = session.set_layers_aside(found.layers)?;
         if moved > 0 {
             report.repaired.push(format!(

@@ -63,7 +63,7 @@ pub enum CollapseError {
     },
     /// Who made the link may not read it.
     #[error(
-        "{} may not be read by the user who made the link, as far as permission bits tell: whoever commits may read more, and would publish it",
+        "{} may not be read by the user who made the link, according to its permission bits and those of the directories above it; the user who commits may, and would publish it",
         .0.display()
     )]
     NotTheirs(PathBuf),

@@ -150,7 +150,7 @@ static LISTENER: OnceLock<Listener> = OnceLock::new();
 
 /// From now on this listener hears of each step. There is one in a process: a second one is not heard.
 pub fn listen(listener: Listener) {
-    // Whoever is first stays.
+    // The first listener stays.
     let _ = LISTENER.set(listener);
 }
 

@@ -324,7 +324,7 @@ pub(crate) fn open_to_read_through_links(path: &Path) -> io::Result<File> {
     File::open(path)
 }
 
-/// Windows has no permission bits, and no mount of another user's: whoever reads here may.
+/// Always: Windows has no permission bits, and attachfs makes no mounts for other users there.
 #[allow(clippy::unnecessary_wraps, reason = "as on other platforms")]
 pub(crate) fn permits(_path: &Path, _user: Option<u32>, _is_last: bool) -> io::Result<bool> {
     Ok(true)

@@ -22,7 +22,7 @@ pub(crate) struct Meter {
     bytes_skipped: AtomicU64,
     bytes_total: u64,
     last: Mutex<Option<String>>,
-    /// Whoever has it may say so, too.
+    /// Set when the work is to stop, by the progress or by another thread that shares this flag.
     stopped: Arc<AtomicBool>,
 }
 

@@ -425,7 +425,7 @@ fn a_scratch_directory_whose_disk_is_away_is_not_made_anew() {
         machine.ok(args!["fsck", &mount.session]);
         machine.ok(args!["commit", &mount.session]);
 
-        // Lost for good: whoever says so by making an empty one gets files that a commit asks about.
+        // If the directory is lost for good, a person makes an empty one: a commit then asks about its files.
         let scratch = place.join(&mount.session);
         fs::remove_dir_all(&scratch).unwrap();
         fs::create_dir(&scratch).unwrap();

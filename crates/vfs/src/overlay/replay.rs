@@ -17,7 +17,7 @@ enum State {
     None,
     /// Parts of it. Inodes may be there and their names not: nothing can be done with that.
     Parts,
-    /// All but extended attributes, which may follow, or there is none, and the changes have begun.
+    /// All of it but extended attributes, which may follow. Also where a journal has no state, from its first change on.
     Whole,
 }
 

@@ -98,7 +98,7 @@ fn keep_journal(journal: &Path, aside: &OwnDir) -> Result<Option<PathBuf>, Recov
     };
     let names = aside.names()?;
     for name in names.iter().filter_map(|name| name.to_str()) {
-        // Whoever was interrupted may have copied it.
+        // A repair that was interrupted may have copied it.
         if of_journals(&name) && is_same(&mut from, &mut aside.open_file(name)?, journal)? {
             return Ok(Some(aside.path().join(name)));
         }

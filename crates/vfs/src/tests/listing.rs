@@ -42,7 +42,7 @@ fn the_listing_of_a_changed_directory_is_kept_for_one_who_has_it_open_alone() {
     let second = open();
     assert!(!second.may_be_kept);
     kernel.unlink("inputs/a").unwrap();
-    // Who lost what was kept goes on in what it was; who begins has what there is.
+    // The handle whose kept listing is dropped goes on in the old one; a handle that begins to read gets the present one.
     assert_eq!(names(&kernel, alone.handle, 2), ["a", "b", "c"]);
     assert_eq!(names(&kernel, second.handle, 0), ["b", "c"]);
     assert_eq!(names(&kernel, alone.handle, 0), ["b", "c"]);

@@ -252,7 +252,7 @@ impl Worker {
             self.last.pop_front();
         }
         let line = format!("{} {}: {step} -> {found:?}", self.name, self.steps);
-        // It helps whoever looks for what happened, and nobody else.
+        // The log is for a person who looks for the cause of a difference: the soak goes on without it.
         let _ = writeln!(self.log, "{line}");
         self.last.push_back(line);
     }
