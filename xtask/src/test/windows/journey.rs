@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
-use super::machine::Prefix;
+use super::machine::{self, Prefix};
 use crate::cargo::{program, shown, target};
 
 /// What the folder holds: names of more than ASCII, an empty file, one of several objects.
@@ -95,8 +95,11 @@ impl Journey<'_> {
         let mut command = program("wine", []);
         command.arg(self.built).args(arguments.split(' '));
         let command = self.prefix.run_with(&mut command).current_dir(self.place);
-        let output = command.output();
-        let output = output.with_context(|| format!("cannot start {}", shown(command)))?;
+        let output = machine::unless_killed(|| {
+            let output = command.output();
+            let output = output.with_context(|| format!("cannot start {}", shown(command)))?;
+            Ok((output.status, output))
+        })?;
         let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let (printed, complained) = (said(&output.stdout), said(&output.stderr));
         ensure!(

@@ -1,11 +1,12 @@
 //! The compiler for C code and Wine, from Debian packages, and a prefix that Wine keeps its files in.
 
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
-use crate::cargo::{program, succeed, target};
+use crate::cargo::{program, shown, succeed, target};
 use crate::test::packages::{self, Installed};
 
 /// With threads as POSIX has them.
@@ -46,7 +47,7 @@ pub(super) fn prefix() -> Result<Prefix> {
         return Ok(prefix);
     }
     std::fs::create_dir_all(&prefix.folder).context("cannot make a folder for Wine")?;
-    succeed(prefix.run_with(program("wine", ["wineboot", "--init"]).stdout(std::io::stderr())))?;
+    prefix.wine(&["wineboot", "--init"])?;
     let library = prefix
         .folder
         .join("drive_c/windows/system32/bcryptprimitives.dll");
@@ -57,19 +58,26 @@ pub(super) fn prefix() -> Result<Prefix> {
         succeed(compile.arg(&library).arg(&source).arg("-ladvapi32"))?;
     }
     // Windows 7 is what it says it is otherwise.
-    let version = [
-        "reg",
-        "add",
-        r"HKCU\Software\Wine",
-        "/v",
-        "Version",
-        "/d",
-        "win10",
-        "/f",
-    ];
-    succeed(prefix.run_with(program("wine", version).stdout(std::io::stderr())))?;
+    let key = r"HKCU\Software\Wine";
+    prefix.wine(&["reg", "add", key, "/v", "Version", "/d", "win10", "/f"])?;
     std::fs::write(&ready, "")?;
     Ok(prefix)
+}
+
+/// What a program under Wine ends with, from `run`, which is asked again if Wine's server killed the program.
+///
+/// The server kills each process that has exited, as Windows counts it, and is still there a second later: a slow disk is enough. The code
+/// that the program ended with is lost then. A program that is killed each time is the caller's to complain of.
+pub(super) fn unless_killed<T>(mut run: impl FnMut() -> Result<(ExitStatus, T)>) -> Result<T> {
+    const SIGKILL: i32 = 9;
+    for _ in 0..4 {
+        let (status, result) = run()?;
+        if status.signal() != Some(SIGKILL) {
+            return Ok(result);
+        }
+        println!("Wine killed a program at its end, which is run again");
+    }
+    Ok(run()?.1)
 }
 
 /// The folder that Wine keeps its files in.
@@ -79,6 +87,18 @@ pub(super) struct Prefix {
 }
 
 impl Prefix {
+    /// Runs a program of Wine's own, which has to succeed.
+    fn wine(&self, arguments: &[&str]) -> Result<()> {
+        let mut command = program("wine", arguments.iter().copied());
+        let command = self.run_with(command.stdout(std::io::stderr()));
+        let status = unless_killed(|| {
+            let status = command.status().context("cannot start wine")?;
+            Ok((status, status))
+        })?;
+        ensure!(status.success(), "{} ended with {status}", shown(command));
+        Ok(())
+    }
+
     /// Lets a command, or the tests that it starts, run under Wine.
     pub(super) fn run_with<'a>(&self, command: &'a mut Command) -> &'a mut Command {
         command
