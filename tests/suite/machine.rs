@@ -351,8 +351,14 @@ impl Machine {
 
     /// Takes up a session, mounting it on a new directory of this name or where its mount is dead.
     pub(crate) fn resume(&self, session_dir: &Path, at: &Path) -> Mount {
-        let said = self.ok(args!["mount", "--json", "--session", session_dir, at]);
-        Mount::of(&said)
+        self.resume_with(&[], session_dir, at)
+    }
+
+    /// Takes up a session that was left, with these options.
+    pub(crate) fn resume_with(&self, options: &[&str], session_dir: &Path, at: &Path) -> Mount {
+        let mut arguments = args!["mount", "--json", "--session", session_dir, at].to_vec();
+        arguments.splice(1..1, options.iter().map(OsString::from));
+        Mount::of(&self.ok(arguments))
     }
 
     /// What is mounted below the machine's folder.

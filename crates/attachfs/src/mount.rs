@@ -73,7 +73,7 @@ impl Mount {
     async fn start_now(request: MountRequest, cancel: &CancellationToken) -> Result<Self, Error> {
         let id = SessionId::from_random(random()?);
         let (dir, fresh) = match &request.session {
-            MountSession::Resume { dir } => (dir.clone(), false),
+            MountSession::Resume { dir, .. } => (dir.clone(), false),
             MountSession::New {
                 session_dir: Some(dir),
                 ..

@@ -231,6 +231,11 @@ impl Session {
         &self.meta
     }
 
+    /// Bounds how many bytes scratch files may take on their disk while this process has the session. Its description stays as it is.
+    pub fn bound_scratch(&mut self, bytes: u64) {
+        self.meta.max_scratch = Some(bytes);
+    }
+
     /// The manifests' bytes, the lowest first, checked against their hashes.
     pub fn manifests(&self) -> Result<Vec<Vec<u8>>, SessionError> {
         each_manifest(&self.dir, &self.meta, read_checked)

@@ -17,7 +17,7 @@ use crate::places::Places;
 
 /// A session that there is, or the manifests of a new one, which were found.
 pub(super) enum Found {
-    Session,
+    Session { max_scratch: Option<u64> },
     Manifests(Vec<OpenManifest>, New),
 }
 
@@ -40,35 +40,37 @@ impl Found {
         access: &StoreSettings,
         cancel: &CancellationToken,
     ) -> Result<Self, Error> {
-        let MountSession::New {
-            manifests,
-            layers,
-            read_only,
-            case_insensitive,
-            protect_inputs,
-            session_dir: _,
-            scratch_dir,
-            max_scratch,
-            commit,
-            output_dirs,
-        } = session
-        else {
-            return Ok(Self::Session);
+        let (manifests, new) = match session {
+            MountSession::Resume { max_scratch, .. } => return Ok(Self::Session { max_scratch }),
+            MountSession::New {
+                manifests,
+                layers,
+                read_only,
+                case_insensitive,
+                protect_inputs,
+                session_dir: _,
+                scratch_dir,
+                max_scratch,
+                commit,
+                output_dirs,
+            } => {
+                let new = New {
+                    layers,
+                    read_only,
+                    case_insensitive,
+                    protect_inputs,
+                    scratch_dir,
+                    max_scratch,
+                    commit,
+                    output_dirs,
+                };
+                (manifests, new)
+            }
         };
         let mut found = Vec::new();
         for manifest in manifests {
             found.push(manifest.open(access, cancel).await?);
         }
-        let new = New {
-            layers,
-            read_only,
-            case_insensitive,
-            protect_inputs,
-            scratch_dir,
-            max_scratch,
-            commit,
-            output_dirs,
-        };
         Ok(Self::Manifests(found, new))
     }
 }
@@ -96,13 +98,16 @@ pub(super) struct Opened {
 impl Opening<'_> {
     pub(super) async fn open(self, found: Found) -> Result<Opened, Error> {
         match found {
-            Found::Session => self.resume(),
+            Found::Session { max_scratch } => self.resume(max_scratch),
             Found::Manifests(manifests, new) => self.make(manifests, new).await,
         }
     }
 
-    fn resume(self) -> Result<Opened, Error> {
-        let session = take(self.dir)?;
+    fn resume(self, max_scratch: Option<u64>) -> Result<Opened, Error> {
+        let mut session = take(self.dir)?;
+        if let Some(bytes) = max_scratch {
+            session.bound_scratch(bytes);
+        }
         check_no_open(self.no_open, session.meta().read_only)?;
         let base = base_of(&session, self.places)?;
         self.before_making();

@@ -60,6 +60,8 @@ pub enum MountSession {
     Resume {
         /// Its directory.
         dir: PathBuf,
+        /// How many bytes scratch files may take during this mount. What the session began with, if `None`.
+        max_scratch: Option<u64>,
     },
 }
 

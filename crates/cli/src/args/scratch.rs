@@ -11,7 +11,7 @@ pub(crate) struct ScratchBounds {
     ///
     /// Blocks on the disk count: holes are free, and what a file had before it was deleted or cut off is free again. All writes then
     /// come through this process, which takes two to four times as long for large files: without a bound the kernel writes
-    /// most of them by itself. A session keeps this option.
+    /// most of them by itself. A session keeps this option; with another size it is taken up within that, during that mount.
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub(crate) max_scratch: Option<u64>,
 }

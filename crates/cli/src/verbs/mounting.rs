@@ -69,7 +69,6 @@ fn of_new_sessions(args: &Mount) -> Vec<&'static str> {
         ("--case-insensitive", args.names.case_insensitive),
         ("--protect-inputs", args.names.protect_inputs),
         ("--scratch-dir", args.scratch_dir.is_some()),
-        ("--max-scratch", args.scratch.max_scratch.is_some()),
         ("--commit", args.commit),
         ("--output-dir", !args.output_dir.is_empty()),
     ];
@@ -124,7 +123,11 @@ pub(super) async fn mount(globals: &Globals, args: Mount) -> Result<(), Failure>
         (Some(found), []) => {
             let settings = found.meta.store.with(&globals.s3.access()?);
             let store = open(&settings).await?;
-            (MountSession::Resume { dir: found.dir }, store)
+            let what = MountSession::Resume {
+                dir: found.dir,
+                max_scratch: args.scratch.max_scratch,
+            };
+            (what, store)
         }
         (Some(found), _) => {
             let text = format!(
