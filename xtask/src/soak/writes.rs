@@ -47,6 +47,8 @@ pub(super) struct Summary {
     halts: BTreeMap<String, u64>,
     /// Steps that were under way at a kill.
     under_way: u64,
+    /// Files that were sent before a commit.
+    sent_early: u64,
     /// The most memory that a mount had.
     memory: u64,
 }
@@ -83,8 +85,9 @@ impl Summary {
             self.under_way, self.after_death
         );
         println!(
-            "  without room {}, most memory of a mount {} MiB",
+            "  without room {}, sent early {}, most memory of a mount {} MiB",
             self.no_space,
+            self.sent_early,
             self.memory >> 20
         );
     }

@@ -22,6 +22,12 @@ pub(super) enum Event {
     CommittedWhileWorking(Option<u64>),
     /// It has so much room while they work; killed or not.
     FullDisk(u64, bool),
+    /// A mount may keep so many bytes; killed or not.
+    Bounded(u64, bool),
+    /// Nobody writes, until closed files are sent.
+    Rested,
+    /// All is committed by the unmount; killed after so many milliseconds, or not.
+    UnmountedAndCommitted(Option<u64>),
 }
 
 /// What disturbs a commit.
@@ -58,7 +64,7 @@ const FAULTS: [&str; 16] = [
 
 impl Event {
     pub(super) fn draw(random: &mut Random) -> Self {
-        match random.below(100) {
+        match random.below(120) {
             0..=9 => Self::Compared,
             10..=34 => Self::KilledWhileWorking(random.below(1500)),
             35..=39 => Self::KilledAtStep(random.below(100)),
@@ -67,7 +73,10 @@ impl Event {
             51..=53 => Self::Terminated,
             54..=78 => Self::Committed(Disturbance::draw(random)),
             79..=87 => Self::CommittedWhileWorking(random.one_in(2).then(|| random.below(400))),
-            _ => Self::FullDisk(random.of(&[0, 100 << 10, 1 << 20]), random.one_in(3)),
+            88..=99 => Self::FullDisk(random.of(&[0, 100 << 10, 1 << 20]), random.one_in(3)),
+            100..=105 => Self::Bounded(random.of(&[1 << 20, 8 << 20, 64 << 20]), random.one_in(3)),
+            106..=112 => Self::Rested,
+            _ => Self::UnmountedAndCommitted(random.one_in(2).then(|| random.below(400))),
         }
     }
 
@@ -88,6 +97,11 @@ impl Event {
             Self::CommittedWhileWorking(Some(_)) => "killed while committing and working",
             Self::FullDisk(_, false) => "full disk",
             Self::FullDisk(_, true) => "killed on a full disk",
+            Self::Bounded(_, false) => "bounded",
+            Self::Bounded(_, true) => "killed while bounded",
+            Self::Rested => "rested",
+            Self::UnmountedAndCommitted(None) => "unmounted and committed",
+            Self::UnmountedAndCommitted(Some(_)) => "killed in umount --commit",
         }
     }
 }

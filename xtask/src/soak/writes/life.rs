@@ -1,11 +1,13 @@
 //! One session, from its base to its end: rounds of work, each of which ends in an event, and what is compared then.
 
 mod committing;
+mod ends;
 mod process;
 mod walking;
 mod work;
 
 use std::collections::VecDeque;
+use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
@@ -41,7 +43,12 @@ pub(super) struct Life<'a> {
     session: PathBuf,
     point: PathBuf,
     plain: PathBuf,
-    manifest: PathBuf,
+    /// The base, and the diffs that ended sessions published, oldest first: files and addresses.
+    manifests: Vec<OsString>,
+    /// Whether closed files are sent before the commit.
+    sends_early: bool,
+    /// How many bytes a mount may keep.
+    bound: Option<u64>,
     workers: Vec<Worker>,
     random: Random,
     excuses: Excuses,
@@ -103,7 +110,9 @@ impl<'a> Life<'a> {
             session,
             point,
             plain,
-            manifest,
+            manifests: vec![manifest.into()],
+            sends_early: random.one_in(2),
+            bound: None,
             workers,
             random,
             excuses: Excuses::default(),
@@ -165,6 +174,9 @@ impl<'a> Life<'a> {
                 return self.commit_while_working(many, kill, summary);
             }
             Event::FullDisk(leave, kill) => return self.on_a_full_disk(many, leave, kill, summary),
+            Event::Bounded(bound, kill) => {
+                return self.work_within_a_bound(many, bound, kill, summary);
+            }
             _ => (None, None),
         };
         let many = if kill_after.is_some() {
@@ -199,6 +211,11 @@ impl<'a> Life<'a> {
                 }
                 self.commit(disturbance, summary)
             }
+            Event::Rested => {
+                self.rest(summary)?;
+                self.compare("after a rest", summary)
+            }
+            Event::UnmountedAndCommitted(kill) => self.unmount_and_commit(kill, summary),
             Event::Compared => {
                 self.quiet();
                 self.compare("after work", summary)

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::{CWD, FallocateFlags, Mode, OFlags, RenameFlags, XattrFlags};
+use rustix::fs::{CWD, FallocateFlags, FileType, Mode, OFlags, RenameFlags, XattrFlags};
 
 use super::steps::{How, Room, SLOTS, Step, bytes};
 
@@ -209,6 +209,10 @@ impl Side {
             Step::List { at } => return listed(&path(at)).map(Gave::Text),
             Step::Look { at } => {
                 return Entry::read(&path(at)).map(|entry| Gave::Text(format!("{entry:?}")));
+            }
+            Step::MakeFifo { at } => {
+                let mode = Mode::from_raw_mode(0o644);
+                rustix::fs::mknodat(CWD, path(at), FileType::Fifo, mode, 0)?;
             }
             Step::SyncDir { at } => {
                 let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;

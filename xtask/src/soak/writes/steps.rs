@@ -43,6 +43,11 @@ impl Random {
         path
     }
 
+    /// The path of a FIFO: no other step has it, since who opens one waits for another who does.
+    fn fifo_path(&mut self) -> String {
+        format!("{}.{}", self.path(), self.of(&FIFOS))
+    }
+
     /// Most files are small, some have several MiB; many lengths lie at the borders of blocks and requests.
     pub(super) fn length(&mut self) -> u64 {
         const KIB: u64 = 1 << 10;
@@ -67,6 +72,7 @@ const NAMES: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
 const DIRS: [&str; 2] = ["e", "f"];
 /// Files that are open across steps; the first is for steps that open, write and close.
 pub(super) const SLOTS: usize = 5;
+const FIFOS: [&str; 2] = ["fifo", "pipe"];
 const XATTRS: [&str; 3] = ["user.one", "user.two", "user.three"];
 
 /// How a file is opened.
@@ -204,6 +210,9 @@ pub(super) enum Step {
     SyncDir {
         at: String,
     },
+    MakeFifo {
+        at: String,
+    },
 }
 
 impl Step {
@@ -245,7 +254,7 @@ impl Step {
         let at = random.path();
         let slot = 1 + random.below(SLOTS as u64 - 1) as usize;
         let fill = random.next();
-        let one = match random.below(100) {
+        let one = match random.below(104) {
             0..=13 => return Self::rewritten(random, at, fill),
             14..=20 => {
                 return vec![Self::Open {
@@ -349,7 +358,17 @@ impl Step {
             },
             95..=96 => Self::List { at },
             97..=98 => Self::Look { at },
-            _ => Self::SyncDir { at },
+            99 => Self::SyncDir { at },
+            100..=101 => Self::MakeFifo {
+                at: random.fifo_path(),
+            },
+            102 => Self::Rename {
+                from: random.fifo_path(),
+                to: random.fifo_path(),
+            },
+            _ => Self::Unlink {
+                at: random.fifo_path(),
+            },
         };
         vec![one]
     }
@@ -439,6 +458,7 @@ impl Step {
             Self::SetAttribute { .. } | Self::RemoveAttribute { .. } => "setxattr",
             Self::List { .. } => "readdir",
             Self::Look { .. } => "stat",
+            Self::MakeFifo { .. } => "mkfifo",
         }
     }
 }
@@ -494,6 +514,6 @@ mod tests {
         assert_eq!(drawn(1), drawn(1));
         assert_ne!(drawn(1), drawn(2));
         let kinds: std::collections::BTreeSet<_> = drawn(1).iter().map(Step::kind).collect();
-        assert_eq!(kinds.len(), 21, "{kinds:?}");
+        assert_eq!(kinds.len(), 22, "{kinds:?}");
     }
 }

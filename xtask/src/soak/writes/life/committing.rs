@@ -4,6 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
 
 use super::super::Summary;
 use super::super::events::Disturbance;
@@ -180,14 +181,18 @@ impl Life<'_> {
             "a commit that nothing disturbs said {said:?}"
         );
         summary.count("published and compared");
-        let mut command = self.programs.command(["status", "--json"]);
-        command.arg(&self.point);
-        let status = self.programs.json(command)?;
+        let status = self.status(&self.point)?;
         ensure!(
             status["uncommitted"] == 0 && status["commit_unfinished"] == false,
             "not all is committed: {status}"
         );
-        let published = status["committed"].as_array().context("no commits")?;
+        self.look_at(&status["committed"])?;
+        self.compare("after a commit", summary)
+    }
+
+    /// Mounts what was published, and compares it with the disk: the commits of this session over those of earlier ones and the base.
+    pub(super) fn look_at(&self, committed: &Value) -> Result<()> {
+        let published = committed.as_array().context("no commits")?;
         let look = self.dir.join("look");
         let mut command = self.programs.command([
             "mount",
@@ -200,7 +205,7 @@ impl Life<'_> {
             "0",
             "--store",
         ]);
-        command.arg(Bucket::address(STORE)).arg(&self.manifest);
+        command.arg(Bucket::address(STORE)).args(&self.manifests);
         for commit in published {
             command.arg(commit["address"].as_str().context("no address")?);
         }
@@ -214,7 +219,7 @@ impl Life<'_> {
         let many = published.len();
         hold(&found, &expected, &format!("the base and {many} diffs"))?;
         drop(mount);
-        self.compare("after a commit", summary)
+        Ok(())
     }
 
     pub(super) fn commit_while_working(

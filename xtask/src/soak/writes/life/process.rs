@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::super::Summary;
 use super::super::halts::{Halt, Watch};
 use super::super::mounting::{Mount, Running, STORE, Started, detach};
-use super::Life;
+use super::{Life, WORKERS};
 use crate::bench::bucket::Bucket;
 use crate::soak::reads::show_stacks;
 
@@ -89,11 +89,18 @@ impl Life<'_> {
         if !is_passthrough {
             command.arg("--no-passthrough");
         }
+        // A session keeps them.
+        if self.sends_early && is_new {
+            command.args(WORKERS.iter().flat_map(|name| ["--output-dir", name]));
+        }
+        if let Some(bound) = self.bound {
+            command.arg(format!("--max-scratch={bound}"));
+        }
         if let Some(halt) = &self.halt {
             halt.tell(&mut command);
         }
         if is_new {
-            command.arg(&self.manifest);
+            command.args(&self.manifests);
         }
         command.arg(&self.point);
         Mount::start(command, &self.point, &log, Some(&watch))
