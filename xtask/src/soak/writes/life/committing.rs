@@ -1,5 +1,6 @@
 //! Commits, by the mount's process and without one, disturbed and not; what was published is mounted and is what was there.
 
+use std::ffi::OsString;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -9,10 +10,9 @@ use super::super::Summary;
 use super::super::events::Disturbance;
 use super::super::halts::Halt;
 use super::super::judge::hold;
-use super::super::mounting::{Mount, Running, STORE, Started};
+use super::super::mounting::{Mount, Running, Started};
 use super::super::side::Tree;
 use super::Life;
-use crate::bench::bucket::Bucket;
 
 impl Life<'_> {
     pub(super) fn commit(&mut self, disturbance: Disturbance, summary: &mut Summary) -> Result<()> {
@@ -188,6 +188,16 @@ impl Life<'_> {
             "not all is committed: {status}"
         );
         let published = status["committed"].as_array().context("no commits")?;
+        let addresses: Option<Vec<_>> = published
+            .iter()
+            .map(|commit| Some(OsString::from(commit["address"].as_str()?)))
+            .collect();
+        self.compare_published(&addresses.context("no address")?)?;
+        self.compare("after a commit", summary)
+    }
+
+    /// The base and these diffs are what is on the disk.
+    pub(super) fn compare_published(&self, diffs: &[OsString]) -> Result<()> {
         let look = self.dir.join("look");
         let mut command = self.programs.command([
             "mount",
@@ -200,10 +210,7 @@ impl Life<'_> {
             "0",
             "--store",
         ]);
-        command.arg(Bucket::address(STORE)).arg(&self.manifest);
-        for commit in published {
-            command.arg(commit["address"].as_str().context("no address")?);
-        }
+        command.arg(&self.store).arg(&self.manifest).args(diffs);
         command.arg(&look);
         let mount = match Mount::start(command, &look, &self.dir.join("look.log"), None)? {
             Started::Ready(mount) => mount,
@@ -211,10 +218,10 @@ impl Life<'_> {
         };
         let found = Tree::read(&look)?.committed();
         let expected = Tree::read(&self.plain)?.committed();
-        let many = published.len();
+        let many = diffs.len();
         hold(&found, &expected, &format!("the base and {many} diffs"))?;
         drop(mount);
-        self.compare("after a commit", summary)
+        Ok(())
     }
 
     pub(super) fn commit_while_working(

@@ -9,9 +9,8 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::super::Summary;
 use super::super::halts::{Halt, Watch};
-use super::super::mounting::{Mount, Running, STORE, Started, detach};
-use super::Life;
-use crate::bench::bucket::Bucket;
+use super::super::mounting::{Mount, Running, Started, detach};
+use super::{Life, WORKERS, Walk};
 use crate::soak::reads::show_stacks;
 
 impl Life<'_> {
@@ -83,7 +82,7 @@ impl Life<'_> {
             .command(["mount", "--json", "--foreground", "--session"]);
         command.arg(&self.session);
         if is_new {
-            command.arg("--store").arg(Bucket::address(STORE));
+            command.arg("--store").arg(&self.store);
         }
         command.args(["--max-cache-size", "64M", "--cache-min-free", "0"]);
         if !is_passthrough {
@@ -93,6 +92,9 @@ impl Life<'_> {
             halt.tell(&mut command);
         }
         if is_new {
+            if self.walk.as_ref().is_some_and(Walk::is_early) {
+                command.args(WORKERS.iter().flat_map(|name| ["--output-dir", name]));
+            }
             command.arg(&self.manifest);
         }
         command.arg(&self.point);
