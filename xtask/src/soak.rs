@@ -49,6 +49,12 @@ pub(crate) struct Options {
     /// Kill processes at every durable step and step of a commit, over a store that fails; needs root
     #[arg(long, conflicts_with_all = ["cases", "package", "fuzz", "garage", "mutants", "reads", "writes", "filter"])]
     faults: bool,
+    /// With --faults: only this step (JournalSync), or only at a place as it is printed (JournalSync:3:after)
+    #[arg(long, value_name = "STEP", requires = "faults")]
+    at: Option<String>,
+    /// With --writes and --faults: use attachfs and attachfs-fast-s3 of this directory as they are; otherwise they are built
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["cases", "package", "fuzz", "garage", "mutants", "reads", "blender", "posix"])]
+    programs: Option<PathBuf>,
     /// Render a frame of a scene with linked libraries and textures from mounts, as from the disk; needs Blender, which is installed
     #[arg(long, conflicts_with_all = ["cases", "package", "fuzz", "garage", "mutants", "reads", "writes", "filter"])]
     blender: bool,
@@ -83,11 +89,15 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     if options.reads {
         return reads::run(options.minutes, options.seed);
     }
+    let of_writes = writes::Options {
+        seed: options.seed,
+        programs: options.programs.as_deref(),
+    };
     if options.faults {
-        return writes::walk::run(options.seed);
+        return writes::walk::run(&of_writes, options.at.as_deref());
     }
     if options.writes {
-        return writes::run(options.minutes, options.seed);
+        return writes::run(options.minutes, &of_writes);
     }
     if options.blender {
         return blender::run();

@@ -16,7 +16,7 @@ mod worker;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -93,9 +93,20 @@ impl Summary {
     }
 }
 
+/// What a soak of writes may be told.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Options<'a> {
+    pub(super) seed: Option<u64>,
+    /// Where the programs are, if they are not built.
+    pub(super) programs: Option<&'a Path>,
+}
+
 /// A directory, and the programs with all of theirs in it.
-fn programs() -> Result<(PathBuf, Programs)> {
-    let (path, server) = super::reads::built()?;
+fn programs(built: Option<&Path>) -> Result<(PathBuf, Programs)> {
+    let (path, server) = match built {
+        Some(built) => (built.join("attachfs"), built.join("attachfs-fast-s3")),
+        None => super::reads::built()?,
+    };
     let dir = std::env::temp_dir().join(format!("attachfs-soak-{}", std::process::id()));
     fs::create_dir_all(&dir)?;
     let programs = Programs {
@@ -107,12 +118,12 @@ fn programs() -> Result<(PathBuf, Programs)> {
 }
 
 /// Fails at the first difference.
-pub(super) fn run(minutes: u64, seed: Option<u64>) -> Result<ExitCode> {
-    let seed = seed.unwrap_or_else(|| now() % 1_000_000);
+pub(super) fn run(minutes: u64, options: &Options<'_>) -> Result<ExitCode> {
+    let seed = options.seed.unwrap_or_else(|| now() % 1_000_000);
     println!(
         "seed {seed}: `cargo xtask soak --writes --minutes {minutes} --seed {seed}` does the same again"
     );
-    let (dir, programs) = programs()?;
+    let (dir, programs) = programs(options.programs)?;
     let end = Instant::now() + Duration::from_secs(60 * minutes);
     let mut summary = Summary::default();
     let mut failure = None;

@@ -22,6 +22,9 @@ pub(super) const OF_COMMITS: [&str; 6] = [
     "Published",
 ];
 
+/// The steps of what is sent before a commit.
+pub(super) const EARLY: [&str; 2] = ["EarlyHashed", "EarlySent"];
+
 /// A place: the name of a step, and for a durable one the how manyth it is and whether it halts behind it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Halt(String);
@@ -47,6 +50,11 @@ impl Halt {
     pub(super) fn durable(step: Step, number: u64, is_after: bool) -> Self {
         let after = if is_after { ":after" } else { "" };
         Self(format!("{step:?}:{number}{after}"))
+    }
+
+    /// As [`Display`](fmt::Display) shows it.
+    pub(super) fn printed(text: &str) -> Self {
+        Self(text.to_owned())
     }
 
     pub(super) fn is_of_commit(&self) -> bool {

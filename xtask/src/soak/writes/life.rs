@@ -1,8 +1,10 @@
 //! One session, from its base to its end: rounds of work, each of which ends in an event, and what is compared then.
 
 mod committing;
-mod ends;
+mod ending;
+mod marring;
 mod process;
+mod sessions;
 mod walking;
 mod work;
 
@@ -27,7 +29,8 @@ use super::worker::{Excuses, Worker};
 use crate::bench::bucket::Bucket;
 use crate::bench::process::anonymous_memory;
 use crate::cargo::{program, succeed};
-use walking::Walk;
+pub(super) use marring::Left;
+pub(super) use walking::{Course, Walk};
 
 /// Who works, each in a directory of its own.
 const WORKERS: [&str; 2] = ["w0", "w1"];
@@ -41,6 +44,7 @@ pub(super) struct Life<'a> {
     dir: PathBuf,
     disk: Option<Disk>,
     session: PathBuf,
+    store: OsString,
     point: PathBuf,
     plain: PathBuf,
     /// The base, and the diffs that ended sessions published, oldest first: files and addresses.
@@ -69,7 +73,7 @@ impl<'a> Life<'a> {
     pub(super) fn begin(
         programs: &'a Programs,
         seed: u64,
-        wanted: Option<Halt>,
+        walk: Option<Walk>,
         summary: &mut Summary,
     ) -> Result<Self> {
         programs.faults("")?;
@@ -81,13 +85,18 @@ impl<'a> Life<'a> {
         for name in WORKERS {
             inputs(&input.join(name), &mut random)?;
         }
+        if let Some(walk) = &walk {
+            walk.add_inputs(&input.join(WORKERS[0]))?;
+        }
         let manifest = dir.join("base.manifest");
+        let is_in_a_directory = walk.as_ref().is_some_and(Walk::is_in_a_directory);
+        let store = if is_in_a_directory {
+            dir.join("store").into_os_string()
+        } else {
+            Bucket::address(STORE).into()
+        };
         let mut snapshot = programs.command(["snapshot", "--store"]);
-        snapshot
-            .arg(Bucket::address(STORE))
-            .arg(&input)
-            .arg("-o")
-            .arg(&manifest);
+        snapshot.arg(&store).arg(&input).arg("-o").arg(&manifest);
         if random.one_in(2) {
             snapshot.args(["--chunk-size", "262144"]);
         }
@@ -102,26 +111,33 @@ impl<'a> Life<'a> {
             let log = fs::File::create(dir.join(format!("{name}.steps")))?;
             workers.push(Worker::new(name, random.next(), log, mount, disk));
         }
-        let session = disk.point.join("session");
+        // A log can be moved within a disk only.
+        let session = if walk.as_ref().is_some_and(Walk::is_on_the_disk_of_logs) {
+            dir.join("session")
+        } else {
+            disk.point.join("session")
+        };
+        let sends_early = match &walk {
+            Some(walk) => walk.is_early(),
+            None => random.one_in(2),
+        };
         let mut life = Self {
             programs,
             dir,
             disk: Some(disk),
             session,
+            store,
             point,
             plain,
             manifests: vec![manifest.into()],
-            sends_early: random.one_in(2),
+            sends_early,
             bound: None,
             workers,
             random,
             excuses: Excuses::default(),
             mount: None,
             halt: None,
-            walk: wanted.map(|halt| Walk {
-                wanted: Some(halt),
-                is_paused: false,
-            }),
+            walk,
             is_sealed: false,
             watch: None,
             round: 0,
@@ -166,7 +182,11 @@ impl<'a> Life<'a> {
     }
 
     fn round(&mut self, event: Event, summary: &mut Summary) -> Result<()> {
-        let many = 40 + self.random.below(160);
+        let many = match &self.walk {
+            // There are many lives in a walk.
+            Some(_) => 15 + self.random.below(45),
+            None => 40 + self.random.below(160),
+        };
         let (kill_at, kill_after) = match event {
             Event::KilledWhileWorking(after) => (None, Some(Duration::from_millis(after))),
             Event::KilledAtStep(step) => (Some(step), None),
@@ -265,7 +285,9 @@ impl<'a> Life<'a> {
         self.quiet();
         self.discard(&mut Summary::default())?;
         drop(self.disk.take());
-        self.programs.bucket.delete(STORE)?;
+        if self.store == OsString::from(Bucket::address(STORE)) {
+            self.programs.bucket.delete(STORE)?;
+        }
         fs::remove_dir_all(&self.dir)
             .with_context(|| format!("cannot delete {}", self.dir.display()))
     }
@@ -273,7 +295,7 @@ impl<'a> Life<'a> {
     /// Ends the process, and leaves all as it is, for somebody to look at.
     pub(super) fn keep(&mut self) {
         self.quiet();
-        let kept = self.dir.join("session");
+        let kept = self.dir.join("kept-session");
         drop(self.mount.take());
         let copied = succeed(program("cp", ["-a"]).args([&self.session, &kept]));
         if let Err(error) = copied {

@@ -1,87 +1,151 @@
 //! `cargo xtask soak --faults`: a process is killed at each durable step and each step of a commit, over a store that fails, and all is as it
 //! would have been without.
 //!
-//! A step at which no process halted is a failure, unless [`NOT_WALKED`] says why.
+//! Each place has a life of its own, or several ([`courses`]). A step at which no process halted in one of them is a failure, unless
+//! [`NOT_WALKED`] says why.
 
 use std::fs;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use attachfs_durable::steps::Step;
 
-use super::halts::{Halt, OF_COMMITS};
-use super::life::Life;
+use super::halts::{EARLY, Halt, OF_COMMITS};
+use super::life::{Course, Left, Life, Walk};
 use super::steps::Random;
-use super::{Summary, programs};
+use super::{Options, Summary, programs};
 use crate::soak::reads::now;
 
 /// Steps that no process of a walk comes to, and why.
 const NOT_WALKED: [(Step, &str); 0] = [];
 
-/// Fails at the first difference, or if a step was not reached.
-pub(in crate::soak) fn run(seed: Option<u64>) -> Result<ExitCode> {
-    let seed = seed.unwrap_or_else(|| now() % 1_000_000);
-    println!("seed {seed}: `cargo xtask soak --faults --seed {seed}` does the same again");
-    let (dir, programs) = programs()?;
-    let mut random = Random::new(seed);
-    let mut places: Vec<(String, Vec<Halt>)> = Vec::new();
-    for step in OF_COMMITS {
-        places.push((step.to_owned(), vec![Halt::at_commit(step)]));
+/// The lives in which a process comes to a step for certain.
+fn courses(step: &str) -> &'static [Course] {
+    match step {
+        "EarlyHashed" | "EarlySent" => &[Course::Early],
+        "GroupNames" | "DirName" => &[Course::InADirectory],
+        "JournalCut" => &[Course::TakenUp(Left::TornRecord)],
+        "JournalVersion" => &[Course::TakenUp(Left::EarlierVersion)],
+        "ScratchLengthen" => &[Course::TakenUp(Left::ShortFile)],
+        "AsideRename" | "AsideName" | "AsideGone" => {
+            &[Course::TakenUp(Left::StrayFile), Course::Repaired]
+        }
+        "CompactedContent" | "CompactedRest" | "CompactedName" => &[Course::LongJournal],
+        "StagedContent" | "StagedRename" | "StagedName" | "ScratchNames" => {
+            &[Course::Usual, Course::Repaired]
+        }
+        "LogRename" | "LogNames" => &[Course::Ended],
+        "OwnRemove" | "RegistryGone" => &[Course::Usual, Course::Ended],
+        _ => &[Course::Usual],
     }
-    for &step in Step::ALL {
-        let later = 2 + random.below(20);
-        let halts = vec![
-            Halt::durable(step, 1, random.one_in(2)),
-            Halt::durable(step, later, random.one_in(2)),
-        ];
-        places.push((format!("{step:?}"), halts));
+}
+
+/// A place and the lives in which processes halt there.
+struct Place {
+    name: String,
+    walked: Vec<(Course, Vec<Halt>)>,
+}
+
+impl Place {
+    /// `text` is a step, or a place as it is printed.
+    fn named(text: &str, random: &mut Random) -> Result<Self> {
+        let name = text.split(':').next().unwrap_or_default();
+        let of_commit = OF_COMMITS.iter().chain(&EARLY).find(|step| **step == name);
+        let durable = Step::ALL.iter().find(|step| format!("{step:?}") == name);
+        let halts = match (of_commit, durable) {
+            (Some(step), _) => vec![Halt::at_commit(step)],
+            (_, Some(step)) if text == name => vec![
+                Halt::durable(*step, 1, random.one_in(2)),
+                Halt::durable(*step, 2 + random.below(20), random.one_in(2)),
+            ],
+            (_, Some(_)) => vec![Halt::printed(text)],
+            (None, None) => bail!("there is no step {name}"),
+        };
+        let mut walked: Vec<_> = courses(name)
+            .iter()
+            .map(|&course| (course, vec![halts[0].clone()]))
+            .collect();
+        // In the others a step is taken once or twice.
+        if let (Course::Usual | Course::InADirectory, halting) = &mut walked[0] {
+            halting.extend(halts[1..].iter().cloned());
+        }
+        Ok(Self {
+            name: name.to_owned(),
+            walked,
+        })
     }
+}
+
+/// Fails at the end if there was a difference, or if a step was not reached.
+pub(in crate::soak) fn run(options: &Options<'_>, at: Option<&str>) -> Result<ExitCode> {
+    let seed = options.seed.unwrap_or_else(|| now() % 1_000_000);
+    let all: Vec<String> = match at {
+        Some(at) => vec![at.to_owned()],
+        None => {
+            let durable = Step::ALL.iter().map(|step| format!("{step:?}"));
+            let of_commits = OF_COMMITS.iter().chain(&EARLY).map(ToString::to_string);
+            of_commits.chain(durable).collect()
+        }
+    };
+    println!(
+        "seed {seed}: `cargo xtask soak --faults --seed {seed}` does the same again, with `--at STEP` at one step"
+    );
+    let (dir, programs) = programs(options.programs)?;
     let mut summary = Summary::default();
     let mut missing = Vec::new();
     let mut failures = Vec::new();
-    for (name, halts) in places {
-        let mut was_reached = false;
-        for halt in halts {
-            let own = random.next() % 1_000_000;
-            let mut life = Life::begin(&programs, own, Some(halt.clone()), &mut summary)?;
-            match life.walk(&mut summary) {
-                Ok(reached) => {
-                    println!(
-                        "{halt}: {}",
-                        if reached {
+    for text in all {
+        // The lives of a place are the same whether others are walked, too.
+        let name = text.split(':').next().unwrap_or_default();
+        let mut random = Random::new(name.bytes().fold(seed, |seed, byte| {
+            seed.wrapping_mul(31).wrapping_add(u64::from(byte))
+        }));
+        let place = Place::named(&text, &mut random)?;
+        for (course, halts) in place.walked {
+            let mut was_reached = false;
+            for halt in halts {
+                let own = random.next() % 1_000_000;
+                summary.lives += 1;
+                let begun = std::time::Instant::now();
+                let walk = Walk::to(halt.clone(), course);
+                let mut life = Life::begin(&programs, own, Some(walk), &mut summary)?;
+                let walked = life.walk(&mut summary);
+                let took = begun.elapsed().as_secs();
+                match walked {
+                    Ok(reached) => {
+                        let what = if reached {
                             "killed there"
                         } else {
                             "nobody came there"
-                        }
-                    );
-                    was_reached |= reached;
-                    life.end()?;
-                }
-                Err(error) => {
-                    println!("{halt}: BROKEN: {error:#}");
-                    for step in life.last_steps() {
-                        println!("  {step}");
+                        };
+                        println!("{halt} ({course:?}): {what}, {took} s");
+                        was_reached |= reached;
+                        life.end()?;
                     }
-                    failures.push(format!("{halt}: {error:#}"));
-                    life.keep();
-                    drop(life);
-                    fs::rename(
-                        dir.join("life"),
-                        dir.join(format!("failed-{}", failures.len())),
-                    )?;
-                    was_reached = true;
+                    Err(error) => {
+                        println!("{halt} ({course:?}): BROKEN: {error:#}");
+                        for step in life.last_steps() {
+                            println!("  {step}");
+                        }
+                        failures.push(format!("{halt} ({course:?}): {error:#}"));
+                        life.keep();
+                        drop(life);
+                        let failed = dir.join(format!("failed-{}", failures.len()));
+                        fs::rename(dir.join("life"), failed)?;
+                        was_reached = true;
+                    }
                 }
             }
-        }
-        let reason = NOT_WALKED
-            .iter()
-            .find(|(step, _)| format!("{step:?}") == name);
-        match reason {
-            None if !was_reached => missing.push(name),
-            Some(_) if was_reached => {
-                failures.push(format!("{name} is said not to be walked, and was"));
+            let reason = NOT_WALKED
+                .iter()
+                .find(|(step, _)| format!("{step:?}") == place.name);
+            match reason {
+                None if !was_reached => missing.push(format!("{} ({course:?})", place.name)),
+                Some(_) if was_reached => {
+                    failures.push(format!("{} is said not to be walked, and was", place.name));
+                }
+                _ => {}
             }
-            _ => {}
         }
     }
     summary.show();
@@ -91,7 +155,9 @@ pub(in crate::soak) fn run(seed: Option<u64>) -> Result<ExitCode> {
         println!("the walk passed");
         return Ok(ExitCode::SUCCESS);
     }
-    println!("BROKEN: nobody came to: {}", missing.join(", "));
+    if !missing.is_empty() {
+        println!("BROKEN: nobody came to: {}", missing.join(", "));
+    }
     for failure in &failures {
         println!("BROKEN: {failure}");
     }

@@ -1,5 +1,6 @@
 //! Commits, by the mount's process and without one, disturbed and not; what was published is mounted and is what was there.
 
+use std::ffi::OsString;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -10,10 +11,9 @@ use super::super::Summary;
 use super::super::events::Disturbance;
 use super::super::halts::Halt;
 use super::super::judge::hold;
-use super::super::mounting::{Mount, Running, STORE, Started};
+use super::super::mounting::{Mount, Running, Started};
 use super::super::side::Tree;
 use super::Life;
-use crate::bench::bucket::Bucket;
 
 impl Life<'_> {
     pub(super) fn commit(&mut self, disturbance: Disturbance, summary: &mut Summary) -> Result<()> {
@@ -186,13 +186,21 @@ impl Life<'_> {
             status["uncommitted"] == 0 && status["commit_unfinished"] == false,
             "not all is committed: {status}"
         );
-        self.look_at(&status["committed"])?;
+        let diffs = addresses(&status["committed"])?;
+        // What may differ in the mount is the same on the disk from here on.
+        if self
+            .workers
+            .iter()
+            .any(|worker| !worker.strained.is_empty())
+        {
+            self.compare("after a commit", summary)?;
+        }
+        self.compare_published(&diffs)?;
         self.compare("after a commit", summary)
     }
 
-    /// Mounts what was published, and compares it with the disk: the commits of this session over those of earlier ones and the base.
-    pub(super) fn look_at(&self, committed: &Value) -> Result<()> {
-        let published = committed.as_array().context("no commits")?;
+    /// The base and these diffs are what is on the disk.
+    pub(super) fn compare_published(&self, diffs: &[OsString]) -> Result<()> {
         let look = self.dir.join("look");
         let mut command = self.programs.command([
             "mount",
@@ -205,10 +213,7 @@ impl Life<'_> {
             "0",
             "--store",
         ]);
-        command.arg(Bucket::address(STORE)).args(&self.manifests);
-        for commit in published {
-            command.arg(commit["address"].as_str().context("no address")?);
-        }
+        command.arg(&self.store).args(&self.manifests).args(diffs);
         command.arg(&look);
         let mount = match Mount::start(command, &look, &self.dir.join("look.log"), None)? {
             Started::Ready(mount) => mount,
@@ -216,7 +221,7 @@ impl Life<'_> {
         };
         let found = Tree::read(&look)?.committed();
         let expected = Tree::read(&self.plain)?.committed();
-        let many = published.len();
+        let many = diffs.len();
         hold(&found, &expected, &format!("the base and {many} diffs"))?;
         drop(mount);
         Ok(())
@@ -263,4 +268,14 @@ impl Life<'_> {
         self.quiet();
         self.compare("after a commit beside work", summary)
     }
+}
+
+/// Where manifests are that the program told of.
+pub(super) fn addresses(commits: &Value) -> Result<Vec<OsString>> {
+    let address = |commit: &Value| {
+        let address = commit["address"].as_str().context("no address")?;
+        Ok(OsString::from(address))
+    };
+    let commits = commits.as_array().context("no commits")?;
+    commits.iter().map(address).collect()
 }

@@ -9,9 +9,8 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::super::Summary;
 use super::super::halts::{Halt, Watch};
-use super::super::mounting::{Mount, Running, STORE, Started, detach};
+use super::super::mounting::{Mount, Running, Started, detach};
 use super::{Life, WORKERS};
-use crate::bench::bucket::Bucket;
 use crate::soak::reads::show_stacks;
 
 impl Life<'_> {
@@ -83,7 +82,7 @@ impl Life<'_> {
             .command(["mount", "--json", "--foreground", "--session"]);
         command.arg(&self.session);
         if is_new {
-            command.arg("--store").arg(Bucket::address(STORE));
+            command.arg("--store").arg(&self.store);
         }
         command.args(["--max-cache-size", "64M", "--cache-min-free", "0"]);
         if !is_passthrough {

@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::super::Summary;
 use super::super::mounting::detach;
 use super::Life;
+use super::committing::addresses;
 use crate::cargo::{program, succeed};
 
 impl Life<'_> {
@@ -104,12 +105,9 @@ impl Life<'_> {
         detach(&self.point);
         mount.is_left = true;
         let ended = self.status(session.as_ref())?;
-        self.look_at(&ended["commits"])?;
-        let commits = ended["commits"].as_array().context("no commits")?;
-        for commit in commits {
-            let address = commit["address"].as_str().context("no address")?;
-            self.manifests.push(address.into());
-        }
+        let diffs = addresses(&ended["commits"])?;
+        self.compare_published(&diffs)?;
+        self.manifests.extend(diffs);
         // Manifests hold neither owners nor attributes, nor all of a mode.
         self.mount(summary)?;
         fs::remove_dir_all(&self.plain)?;
