@@ -14,7 +14,7 @@ use attachfs_manifest::{ChunkSize, ContentHash, Node};
 use attachfs_session::{Session, SessionError};
 use attachfs_store::{ManifestKey, ManifestStore, Metadata, StoreError};
 use attachfs_transfer::{ChunkSource, PublishError, TransferError, Uploader, publish_manifest};
-use attachfs_tree::LayeredBase;
+use attachfs_tree::{Ino, LayeredBase};
 use attachfs_vfs::Vfs;
 use attachfs_vfs::overlay::{CleanFile, CommitRecord};
 use bytes::Bytes;
@@ -423,6 +423,8 @@ pub(crate) struct Unfinished {
     generation: u32,
     key: String,
     hash: ContentHash,
+    /// The files whose bytes it has.
+    files: Vec<Ino>,
 }
 
 impl Unfinished {
@@ -433,11 +435,12 @@ impl Unfinished {
                 generation,
                 key,
                 hash,
-                clean: _,
+                clean,
             } => Some(Self {
                 generation,
                 key,
                 hash,
+                files: clean.into_iter().map(|file| file.ino).collect(),
             }),
             CommitRecord::Published { .. } => None,
         }
@@ -456,6 +459,7 @@ impl Unfinished {
             generation,
             key,
             hash,
+            files,
         } = self;
         let (session, vfs) = (open.session(), open.vfs());
         let bytes = Session::read_commit(session.dir(), generation, hash)?;
@@ -467,6 +471,7 @@ impl Unfinished {
         send(store, &key, bytes.into()).await?;
         observer.step(CommitStep::Sent);
         vfs.record_commit(CommitRecord::Published { generation })?;
+        open.early().committed(files);
         let committed = Committed {
             generation,
             key,

@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 
 use attachfs_durable::FileStamp;
 use attachfs_manifest::ContentHash;
-use attachfs_store::fault::{Fault, FaultStore, Rule};
+use attachfs_store::fault::{Failure, Fault, FaultStore, Rule};
 use attachfs_store::record::RecordStore;
 use attachfs_store::{CallKind, ChunkStore, MemoryStore};
 use attachfs_tree::FileContent;
 use tokio::runtime::Handle;
 
 use crate::testing::{CHUNK, CUT, Fs, Given, World, bytes, committed, path, tempdir};
-use crate::{Commit, CommitOptions, EarlyOptions, EarlyUpload, Patterns};
+use crate::{Commit, CommitOptions, EarlyOptions, EarlyUpload, Patterns, uncommitted};
 
 fn base() -> Vec<(&'static str, Given)> {
     vec![
@@ -127,6 +127,24 @@ async fn a_commit_has_the_bytes_of_its_moment_whatever_was_sent_before() {
     assert_eq!(made, shown);
     world.assert_readable(&made).await;
     early.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_a_later_one_finished_knows_more_than_what_was_sent_before_it() {
+    let dir = tempdir();
+    let store = Arc::new(FaultStore::new(Arc::new(MemoryStore::new())));
+    let world = World::new(store.clone(), CUT, &base()).await;
+    let fs = world.create(dir.path());
+    let early = start(&world, &fs);
+    fs.write("out/changed", 0, b"sent").unwrap();
+    until_sent(&fs, 1).await;
+    early.stop().await;
+    fs.write("out/changed", 0, b"and changed").unwrap();
+    let fault = Fault::Before(Failure::Unreachable);
+    store.add(Rule::on(CallKind::PutManifest, fault).times(1));
+    committed(&world, &fs, &outputs()).await.unwrap_err();
+    committed(&world, &fs, &outputs()).await.unwrap();
+    assert_eq!(uncommitted(&fs.session).await.unwrap(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -182,10 +182,11 @@ impl Life<'_> {
         );
         summary.count("published and compared");
         let status = self.status(&self.point)?;
-        ensure!(
-            status["uncommitted"] == 0 && status["commit_unfinished"] == false,
-            "not all is committed: {status}"
-        );
+        if status["uncommitted"] != 0 || status["commit_unfinished"] != false {
+            let left = self.start_commit(&["--dry-run"])?;
+            let left = left.wait(Duration::from_mins(3))?;
+            bail!("not all is committed: {status}\n{said:?}\nleft: {left:?}");
+        }
         let diffs = addresses(&status["committed"])?;
         // What may differ in the mount is the same on the disk from here on.
         if self
