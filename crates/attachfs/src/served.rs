@@ -2,15 +2,14 @@
 //!
 //! The public [`Mount`](crate::Mount) and the control socket share it, since either may end it.
 
-use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use attachfs_commit::{CommitStep, EarlyUpload, Observer};
+use attachfs_commit::{EarlyUpload, Observer};
 use attachfs_mount::{Mounted, Unmount, UnmountError};
 use attachfs_session::Failure;
-use attachfs_transfer::{Progress, ProgressEvent, error_chain};
+use attachfs_transfer::{Silent, error_chain};
 use attachfs_vfs::Operations;
 use tokio::sync::{Mutex, watch};
 
@@ -101,19 +100,6 @@ const LINGER: Duration = Duration::from_secs(3);
 const LAST_CALL: Duration = Duration::from_secs(1);
 /// How long the end of a mount waits until what stays in the session is durable.
 const SAVED_WITHIN: Duration = Duration::from_secs(30);
-
-/// Nobody waits for the commit of a mount that was detached.
-struct Unwatched;
-
-impl Progress for Unwatched {
-    fn update(&self, _event: &ProgressEvent) -> ControlFlow<()> {
-        ControlFlow::Continue(())
-    }
-}
-
-impl Observer for Unwatched {
-    fn step(&self, _step: CommitStep) {}
-}
 
 impl ServedMount {
     /// How it is.
@@ -355,7 +341,7 @@ impl ServedMount {
         if self.end.lock().await.is_some() {
             return;
         }
-        let report = self.unmount_and_commit(false, arguments, &Unwatched).await;
+        let report = self.unmount_and_commit(false, arguments, &Silent).await;
         let failure = match &report {
             Ok(report) => report.commit_failure.as_ref().map(ToString::to_string),
             Err(error) => Some(error_chain(error)),

@@ -25,7 +25,7 @@ use crate::node::base_at;
 use crate::open::OpenSession;
 use crate::plan::{LOOK_AGAIN, Left, Planned, Unhashed, leave_out, put};
 use crate::quiet::{quiesce, whole};
-use crate::states::{Commit, Observer};
+use crate::states::{Commit, Observer, unless_stopped};
 
 /// Files hashed at once.
 pub(crate) const AT_ONCE: usize = 4;
@@ -163,7 +163,7 @@ impl Commit<Planned> {
                                 tokio::time::sleep(LOOK_AGAIN.min(terms.remaining())).await;
                             }
                         };
-                        session.early().meanwhile(quiet).await;
+                        unless_stopped(observer, session.early().meanwhile(quiet)).await?;
                         if !terms.leaves_out() {
                             return Err(CommitError::Busy(files));
                         }

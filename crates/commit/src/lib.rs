@@ -39,6 +39,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 mod uncommitted;
+mod unfinished;
 
 pub use account::Account;
 pub use choice::Patterns;

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use attachfs_manifest::{Content, EscapedBytes, File, LinkTarget, ManifestPath, Mtime, Node};
+use attachfs_transfer::Silent;
 use attachfs_tree::{
     ChangedPath, Changes, FileContent, Ino, Kind, Namespace, PathChange, Timestamp,
 };
@@ -15,7 +16,7 @@ use crate::error::{CommitError, OpenFile, OutgoingLink};
 use crate::history::last_published;
 use crate::node::base_node;
 use crate::open::OpenSession;
-use crate::states::{Commit, CommitOptions, Links, Terms};
+use crate::states::{Commit, CommitOptions, Links, Observer, Terms, unless_stopped};
 
 /// The interval for checking files that are open for writing.
 pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -101,11 +102,15 @@ pub struct Planned {
 impl Commit<Planned> {
     /// Freezes the session and finds its changes since the base.
     pub async fn plan(session: OpenSession, options: &CommitOptions) -> Result<Self, CommitError> {
-        Self::plan_on(session, &Terms::new(options)).await
+        Self::plan_on(session, &Terms::new(options), &Silent).await
     }
 
-    /// Plans, and waits for open files for the remaining time.
-    pub(crate) async fn plan_on(session: OpenSession, terms: &Terms) -> Result<Self, CommitError> {
+    /// Plans, and waits for open files for the remaining time, unless who watches wants to stop.
+    pub(crate) async fn plan_on(
+        session: OpenSession,
+        terms: &Terms,
+        observer: &dyn Observer,
+    ) -> Result<Self, CommitError> {
         let vfs = session.vfs();
         let options = &terms.options;
         let (frozen, changed, open, long) = loop {
@@ -153,7 +158,7 @@ impl Commit<Planned> {
                     tokio::time::sleep(LOOK_AGAIN.min(terms.remaining())).await;
                 }
             };
-            session.early().meanwhile(closed).await;
+            unless_stopped(observer, session.early().meanwhile(closed)).await?;
         };
         let (published, clean) = last_published(&vfs.commits());
         let generation = published + 1;

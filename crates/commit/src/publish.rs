@@ -9,19 +9,18 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 
 use attachfs_durable::read_own_file;
-use attachfs_manifest::wire::{Format, Manifest, decode, encode_diff};
+use attachfs_manifest::wire::{Format, Manifest, encode_diff};
 use attachfs_manifest::{ChunkSize, ContentHash, Node};
 use attachfs_session::{Session, SessionError};
 use attachfs_store::{ManifestKey, ManifestStore, Metadata, StoreError};
 use attachfs_transfer::{ChunkSource, PublishError, TransferError, Uploader, publish_manifest};
-use attachfs_tree::{Ino, LayeredBase};
-use attachfs_vfs::Vfs;
+use attachfs_tree::LayeredBase;
 use attachfs_vfs::overlay::{CleanFile, CommitRecord};
 use bytes::Bytes;
 
 use crate::account::Account;
 use crate::error::{CommitError, OpenFile};
-use crate::generations::{Before, NodeChange, diff_of, encode_total, parent_hash, read_total};
+use crate::generations::{Before, NodeChange, diff_of, encode_total, parent_hash};
 use crate::handed::{handed_over, of_files};
 use crate::hash::Hashed;
 use crate::history::{Committed, commits, manifest_of, numbers, parse_key};
@@ -83,12 +82,7 @@ impl Commit<Hashed> {
                 // What cannot be written is told before anything is sent.
                 of_files(&Manifest::Diff(diff_of(tree, &node_changes, None)?))?;
             }
-            let mut named: HashMap<ContentHash, u64> = HashMap::new();
-            for change in &node_changes {
-                if let Some(Node::File(file)) = &change.after {
-                    named.extend(objects(file, chunk_size));
-                }
-            }
+            let named = named_objects(&node_changes, chunk_size);
             let wanted = written
                 .iter()
                 .filter(|chunk| named.contains_key(&chunk.hash));
@@ -136,6 +130,18 @@ impl Commit<Hashed> {
             },
         })
     }
+}
+
+/// The objects that changes name, and their lengths.
+pub(crate) fn named_objects(
+    changes: &[NodeChange],
+    chunk_size: ChunkSize,
+) -> HashMap<ContentHash, u64> {
+    let files = changes.iter().filter_map(|change| match &change.after {
+        Some(Node::File(file)) => Some(objects(file, chunk_size)),
+        _ => None,
+    });
+    files.flatten().collect()
 }
 
 /// The objects of a file and their lengths.
@@ -340,7 +346,7 @@ impl Commit<Planned> {
     }
 }
 
-fn same_parent(expected: ContentHash, found: ContentHash) -> Result<(), CommitError> {
+pub(crate) fn same_parent(expected: ContentHash, found: ContentHash) -> Result<(), CommitError> {
     if found == expected {
         return Ok(());
     }
@@ -408,87 +414,11 @@ pub(crate) async fn publish_as(
 }
 
 /// Sends a manifest to the session's own key.
-async fn send(
+pub(crate) async fn send(
     store: &dyn ManifestStore,
     key: &ManifestKey,
     bytes: Bytes,
 ) -> Result<(), CommitError> {
     publish_manifest(store, key, bytes, &Metadata::new()).await?;
     Ok(())
-}
-
-/// A commit with a recorded intent and no recorded end.
-#[derive(Debug)]
-pub(crate) struct Unfinished {
-    generation: u32,
-    key: String,
-    hash: ContentHash,
-    /// The files whose bytes it has.
-    files: Vec<Ino>,
-}
-
-impl Unfinished {
-    /// The session's unfinished commit.
-    pub(crate) fn find(vfs: &Vfs) -> Option<Self> {
-        match vfs.commits().pop()? {
-            CommitRecord::Intent {
-                generation,
-                key,
-                hash,
-                clean,
-            } => Some(Self {
-                generation,
-                key,
-                hash,
-                files: clean.into_iter().map(|file| file.ino).collect(),
-            }),
-            CommitRecord::Published { .. } => None,
-        }
-    }
-
-    /// Finishes the commit. Its chunks were confirmed before the intent was recorded. Fails if another parent of its diff
-    /// is expected, and with an error that [`is_taken`] if it cannot be finished any more.
-    pub(crate) async fn finish(
-        self,
-        open: &OpenSession,
-        store: &dyn ManifestStore,
-        expected: Option<ContentHash>,
-        observer: &dyn Observer,
-    ) -> Result<Published, CommitError> {
-        let Self {
-            generation,
-            key,
-            hash,
-            files,
-        } = self;
-        let (session, vfs) = (open.session(), open.vfs());
-        let bytes = Session::read_commit(session.dir(), generation, hash)?;
-        if let (Some(expected), Some(found)) = (expected, decode(&bytes)?.1.parent()) {
-            same_parent(expected, found)?;
-        }
-        let key = parse_key(&key)?;
-        let account = account_of(vfs, session, generation)?;
-        send(store, &key, bytes.into()).await?;
-        observer.step(CommitStep::Sent);
-        vfs.record_commit(CommitRecord::Published { generation })?;
-        open.early().committed(files);
-        let committed = Committed {
-            generation,
-            key,
-            hash,
-        };
-        Ok(Published { committed, account })
-    }
-}
-
-fn account_of(vfs: &Vfs, session: &Session, generation: u32) -> Result<Account, CommitError> {
-    let mut account = Account::default();
-    let frozen = vfs.freeze().ok_or(CommitError::ReadOnly)?;
-    let tree = frozen.namespace().base();
-    let before = Before::load(session, &numbers(&vfs.commits()), tree)?;
-    let after = read_total(session, generation)?;
-    for change in before.node_changes(tree, &after) {
-        account.count(&change);
-    }
-    Ok(account)
 }

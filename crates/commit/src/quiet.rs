@@ -11,18 +11,26 @@ use attachfs_vfs::{NotQuiescent, Quiescent, Vfs};
 /// of up to 10 ms.
 const TICK: Duration = Duration::from_millis(20);
 
+/// The same on disks that keep whole seconds (ext3, ext4 with small inodes), or every second one of them (FAT).
+const COARSE_TICK: Duration = Duration::from_secs(3);
+
+/// So often a file is looked at that changes each time, before it counts as open.
+const LOOKED_AT: u32 = 10;
+
 /// How long a file may be found open in another process before that is believed.
 const GRACE: Duration = Duration::from_millis(100);
 
 /// Makes sure that nobody writes to a file, and that its times tell whether somebody did since.
 pub(crate) async fn quiesce(vfs: &Vfs, ino: Ino) -> Result<Quiescent<'_>, NotQuiescent> {
-    let quiescent = settled(vfs, ino).await?;
-    if !is_recent(&quiescent.stamp()) {
-        return Ok(quiescent);
+    for _ in 0..LOOKED_AT {
+        let quiescent = settled(vfs, ino).await?;
+        let Some(rest) = until_told(&quiescent.stamp()) else {
+            return Ok(quiescent);
+        };
+        drop(quiescent);
+        tokio::time::sleep(rest).await;
     }
-    drop(quiescent);
-    tokio::time::sleep(TICK).await;
-    settled(vfs, ino).await
+    Err(NotQuiescent::Elsewhere)
 }
 
 /// Makes sure that nobody writes to a file. A process that is just ending still has what it had open.
@@ -49,12 +57,45 @@ pub(crate) fn whole(quiescent: &Quiescent<'_>) -> FileToStore {
     }
 }
 
-/// Whether a file changed so recently that its times may not show the next change. A time far in
+/// How long it takes until the file's times show the next change for certain; `None` if they do now. A time far in
 /// the future was set before the clock was set back.
-fn is_recent(stamp: &FileStamp) -> bool {
-    let tick = TICK.as_nanos() as i128;
-    match SystemTime::now().duration_since(SystemTime::UNIX_EPOCH) {
-        Ok(now) => (-tick..tick).contains(&(now.as_nanos() as i128 - stamp.ctime_ns)),
-        Err(_) => false,
+fn until_told(stamp: &FileStamp) -> Option<Duration> {
+    let tick = match stamp.ctime_ns % 1_000_000_000 {
+        0 => COARSE_TICK,
+        _ => TICK,
+    };
+    let now = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .ok()?;
+    let age = now.as_nanos() as i128 - stamp.ctime_ns;
+    let tick_ns = tick.as_nanos() as i128;
+    (-tick_ns..tick_ns).contains(&age).then(|| {
+        let rest = (tick_ns - age).clamp(0, tick_ns);
+        Duration::from_nanos(rest as u64).max(Duration::from_millis(1))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_of_whole_seconds_show_the_next_change_some_seconds_later() {
+        let now = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap();
+        let stamp = |ctime_ns| FileStamp {
+            dev: 1,
+            ino: 1,
+            size: 1,
+            mtime_ns: 0,
+            ctime_ns,
+        };
+        let second = 1_000_000_000;
+        let started = now.as_nanos() as i128 / second * second;
+        assert!(until_told(&stamp(started)) > Some(Duration::from_secs(1)));
+        assert_eq!(until_told(&stamp(started - 4 * second)), None);
+        assert!(until_told(&stamp(now.as_nanos() as i128 | 1)) <= Some(TICK));
+        assert_eq!(until_told(&stamp(started - second + 1)), None);
     }
 }

@@ -2,10 +2,9 @@
 //! state. Freezing and planning are in `plan.rs`, hashing in `hash.rs`, sending and publishing in `publish.rs`.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use attachfs_store::{ManifestStore, Store};
-use attachfs_transfer::{Phase, ProgressEvent, Reporter, TransferError, UploadOptions, Uploader};
+use attachfs_transfer::{UploadOptions, Uploader};
 use attachfs_vfs::Vfs;
 
 use crate::account::Account;
@@ -15,8 +14,9 @@ use crate::history::{Committed, commits};
 use crate::open::OpenSession;
 use crate::plan::LOOK_AGAIN;
 use crate::preview::Preview;
-use crate::publish::{Published, Unfinished, Uploaded, is_taken, publish_as};
-use crate::states::{Commit, CommitOptions, CommitStep, Observer, Terms};
+use crate::publish::{Published, Uploaded, publish_as};
+use crate::states::{Commit, CommitOptions, CommitStep, Observer, Terms, ask, unless_stopped};
+use crate::unfinished::{Unfinished, cannot_be_finished};
 
 /// The result of a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,16 +42,19 @@ pub async fn commit(
     observer: &dyn Observer,
 ) -> Result<Outcome, CommitError> {
     let vfs = session.vfs();
-    let _turn = vfs.commit_turn().await?;
+    let _turn = unless_stopped(observer, vfs.commit_turn()).await??;
     let _refill = RefillReserve(vfs);
     let _paused = session.early().pause().await;
+    let chunks: Arc<dyn attachfs_store::ChunkStore> = store.clone();
+    let uploader = Uploader::new(chunks, upload).expecting(session.early().objects());
     let resumed = match Unfinished::find(vfs) {
         Some(unfinished) => {
             let expected = options.expect_parent;
-            let finished = unfinished.finish(session, store.as_ref(), expected, observer);
+            let finished =
+                unfinished.finish(session, store.as_ref(), &uploader, expected, observer);
             match finished.await {
                 // It is dropped: the next one says what it said.
-                Err(error) if is_taken(&error) && !options.only_resume => {
+                Err(error) if cannot_be_finished(&error) && !options.only_resume => {
                     tracing::warn!(
                         error = &error as &dyn std::error::Error,
                         "an interrupted commit is begun anew"
@@ -77,13 +80,12 @@ pub async fn commit(
             account,
         });
     }
-    let chunks: Arc<dyn attachfs_store::ChunkStore> = store.clone();
-    let uploader = Uploader::new(chunks, upload).expecting(session.early().objects());
     let terms = Terms::new(options);
     let uploaded = loop {
         match upload_all(session, &terms, &uploader, observer).await {
             Err(error) if may_pass(&error, &terms) => {
-                session.early().meanwhile(pause(&terms)).await;
+                let pause = session.early().meanwhile(pause(&terms));
+                unless_stopped(observer, pause).await?;
             }
             // With the room of the reserve the commit may fit.
             Err(error) if error.is_full_disk() && vfs.release_reserve() => {}
@@ -91,7 +93,8 @@ pub async fn commit(
         }
     };
     observer.step(CommitStep::Uploaded);
-    last_call(observer)?;
+    // From the intent on a commit is always finished.
+    ask(observer)?;
     let (published, account) = uploaded.publish(store.as_ref(), observer).await?;
     observer.step(CommitStep::Published);
     let last = commits(vfs)?.pop();
@@ -141,13 +144,6 @@ impl Drop for RefillReserve<'_> {
     }
 }
 
-/// Asks the observer a last time whether to stop: from the intent on a commit is always finished.
-fn last_call(observer: &dyn Observer) -> Result<(), CommitError> {
-    let mut reporter = Reporter::new(observer, Instant::now());
-    let asked = reporter.tell(Instant::now(), ProgressEvent::of(Phase::Commit));
-    asked.map_err(|cancelled| TransferError::from(cancelled).into())
-}
-
 /// A preview of a commit: hashes the changes since the last commit, and sends nothing. Nothing is
 /// written to the session's disk.
 pub async fn preview(
@@ -155,11 +151,13 @@ pub async fn preview(
     options: &CommitOptions,
     observer: &dyn Observer,
 ) -> Result<Preview, CommitError> {
-    let _turn = session.vfs().commit_turn().await?;
+    let _turn = unless_stopped(observer, session.vfs().commit_turn()).await??;
     let terms = Terms::new(options);
     loop {
         match hash_all(session, &terms, Purpose::Preview, observer).await {
-            Err(error) if may_pass(&error, &terms) => pause(&terms).await,
+            Err(error) if may_pass(&error, &terms) => {
+                unless_stopped(observer, pause(&terms)).await?;
+            }
             hashed => return hashed?.preview(),
         }
     }
@@ -171,7 +169,7 @@ async fn hash_all(
     purpose: Purpose,
     observer: &dyn Observer,
 ) -> Result<Commit<Hashed>, CommitError> {
-    let planned = Commit::plan_on(session.clone(), terms).await?;
+    let planned = Commit::plan_on(session.clone(), terms, observer).await?;
     planned.check_parent()?;
     observer.step(CommitStep::Planned);
     planned.hash(purpose, observer).await

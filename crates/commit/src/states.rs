@@ -1,15 +1,17 @@
 //! The options of a commit, the states that it goes through, and the observer of its steps.
 
 use std::path::PathBuf;
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use attachfs_manifest::{ContentHash, ManifestPath};
 use attachfs_store::ManifestKey;
-use attachfs_transfer::Progress;
+use attachfs_transfer::{Phase, Progress, ProgressEvent, Reporter, Silent, TransferError};
 use attachfs_tree::Ino;
 use attachfs_vfs::Frozen;
 
 use crate::choice::Patterns;
+use crate::error::CommitError;
 use crate::open::OpenSession;
 
 /// What to do with symbolic links that lead out of the mount.
@@ -95,6 +97,35 @@ pub enum CommitStep {
 pub trait Observer: Progress {
     /// A step was reached. The commit goes on when this returns.
     fn step(&self, step: CommitStep);
+}
+
+/// Nobody watches.
+impl Observer for Silent {
+    fn step(&self, _step: CommitStep) {}
+}
+
+/// How often who watches a commit is asked whether to go on with it, while it waits.
+const ASKED_EVERY: Duration = Duration::from_millis(200);
+
+/// Fails if who watches wants to stop.
+pub(crate) fn ask(observer: &dyn Observer) -> Result<(), CommitError> {
+    let mut reporter = Reporter::new(observer, Instant::now());
+    let asked = reporter.tell(Instant::now(), ProgressEvent::of(Phase::Commit));
+    asked.map_err(|cancelled| TransferError::from(cancelled).into())
+}
+
+/// Waits for something, until who watches wants to stop: its client is gone, say.
+pub(crate) async fn unless_stopped<T>(
+    observer: &dyn Observer,
+    waiting: impl Future<Output = T>,
+) -> Result<T, CommitError> {
+    let mut waiting = pin!(waiting);
+    loop {
+        match tokio::time::timeout(ASKED_EVERY, waiting.as_mut()).await {
+            Ok(done) => return Ok(done),
+            Err(_still_waiting) => ask(observer)?,
+        }
+    }
 }
 
 /// A commit in one of its states.

@@ -1,16 +1,19 @@
 //! Which files go into a commit and which stay: open files, links that lead out, output directories.
 
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use attachfs_manifest::{LinkTarget, Node};
 use attachfs_store::MemoryStore;
+use attachfs_transfer::{Progress, ProgressEvent, UploadOptions};
 use tempfile::TempDir;
 
 use crate::testing::{CUT, Fs, Given, World, bytes, committed, copy_dir, path, tempdir, watched};
 use crate::{
-    CommitError, CommitOptions, CommitStep, Links, OpenFile, OutgoingLink, touched, uncommitted,
+    CommitError, CommitOptions, CommitStep, Links, Observer, OpenFile, OutgoingLink, commit,
+    preview, touched, uncommitted,
 };
 
 async fn world() -> (Arc<MemoryStore>, World) {
@@ -94,6 +97,48 @@ async fn a_commit_waits_for_the_last_close_and_then_has_all_of_it() {
     let shown = fs.show(CUT).await;
     let diff = world.diff(&World::key(1)).await;
     assert_eq!(world.snapshot.apply(&diff).unwrap(), shown);
+}
+
+/// Somebody who wants a commit to stop.
+struct Gone;
+
+impl Progress for Gone {
+    fn update(&self, _: &ProgressEvent) -> ControlFlow<()> {
+        ControlFlow::Break(())
+    }
+}
+
+impl Observer for Gone {
+    fn step(&self, _: CommitStep) {}
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_waits_ends_when_nobody_wants_it_any_more() {
+    let ((_, world), dir) = (world().await, tempdir());
+    let fs = world.create(dir.path());
+    let writer = fs.open("new").unwrap();
+    let options = CommitOptions {
+        wait: Duration::MAX,
+        ..CommitOptions::default()
+    };
+    let waiting = async |options: &CommitOptions| {
+        let upload = UploadOptions::default();
+        let ended = commit(&fs.session, &world.store, options, upload, &Gone);
+        tokio::time::timeout(Duration::from_secs(20), ended)
+            .await
+            .expect("it waits on")
+            .unwrap_err()
+    };
+    // For a file that is open, and for another commit.
+    waiting(&options).await;
+    let turn = fs.vfs.commit_turn().await.unwrap();
+    let now = CommitOptions::default();
+    waiting(&now).await;
+    let looked = preview(&fs.session, &now, &Gone);
+    let looked = tokio::time::timeout(Duration::from_secs(20), looked).await;
+    looked.expect("it waits on").unwrap_err();
+    drop(turn);
+    fs.vfs.release(writer).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,7 +9,7 @@ use attachfs_store::fault::{Failure, Fault, FaultStore, Rule};
 use attachfs_store::{
     CallKind, DirectoryStore, ManifestStore as _, MemoryStore, Metadata, PutOutcome, Store,
 };
-use attachfs_transfer::PublishError;
+use attachfs_transfer::{PublishError, TransferError};
 use attachfs_vfs::overlay::CommitRecord;
 
 use crate::testing::{CUT, Fs, Given, World, bytes, committed, copy_dir, tempdir, watched};
@@ -188,6 +188,40 @@ async fn a_manifest_whose_sending_failed_is_sent_again_and_one_that_arrived_is_f
         assert_eq!(memory.manifests(), [World::key(1)]);
         let stored = memory.get_manifest(&World::key(1)).await.unwrap();
         assert_eq!(stored.bytes, expected);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interrupted_commit_whose_objects_the_store_has_lost_is_begun_anew() {
+    // The manifest has not arrived, or has.
+    for fault in [Fault::Before(Failure::Other), Fault::After(Failure::Other)] {
+        let ((store, memory, world), dir) = (faulty().await, tempdir());
+        let fs = world.create(dir.path());
+        fs.write("new", 0, b"of the job").unwrap();
+        store.add(Rule::on(CallKind::PutManifest, fault).times(1));
+        store.add(Rule::on(CallKind::GetManifest, Fault::Before(Failure::Other)).times(1));
+        committed(&world, &fs, &CommitOptions::default())
+            .await
+            .unwrap_err();
+        memory.remove(ContentHash::of(b"of the job"));
+        let resume = CommitOptions {
+            only_resume: true,
+            ..CommitOptions::default()
+        };
+        let refused = committed(&world, &fs, &resume).await.unwrap_err();
+        assert!(
+            matches!(
+                refused,
+                CommitError::Transfer(TransferError::Unconfirmed { .. })
+            ),
+            "{refused:?}"
+        );
+        let outcome = committed(&world, &fs, &CommitOptions::default()).await;
+        let published = outcome.unwrap().published.unwrap();
+        let shown = fs.show(CUT).await;
+        let diff = world.diff(&published.committed.key).await;
+        assert_eq!(world.snapshot.apply(&diff).unwrap(), shown);
+        world.assert_readable(&shown).await;
     }
 }
 

@@ -12,7 +12,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use attachfs_durable::Staged;
+use attachfs_durable::{Staged, check_own_file};
 use parking_lot::Mutex;
 
 /// The least reserve.
@@ -102,7 +102,7 @@ impl Reserve {
         let released = match &state.file {
             Some(file) => file.set_len(0).map(|()| held > 0),
             // The file of an earlier process, which could not be replaced.
-            None => match std::fs::remove_file(&self.path) {
+            None => match remove(&self.path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
                 removed => removed.map(|()| true),
             },
@@ -134,6 +134,12 @@ impl Reserve {
     }
 }
 
+/// Removes a file. What is no file of this user's somebody else put there: it stays.
+fn remove(path: &Path) -> io::Result<()> {
+    check_own_file(path)?;
+    std::fs::remove_file(path)
+}
+
 /// The room that a changed path of this length needs, in the manifest and in the total.
 fn cost(path_len: u64) -> u64 {
     EACH + 2 * path_len
@@ -152,6 +158,7 @@ impl State {
         let file = match &mut self.file {
             Some(file) => file,
             none => {
+                check_own_file(path)?;
                 let staged = Staged::create_in(path.parent().unwrap_or(Path::new(".")))?;
                 none.insert(staged.place(path)?)
             }
@@ -197,6 +204,20 @@ mod tests {
         assert!(!reserve.release());
         reserve.refill();
         assert!(len(&path) >= 10_000 * (EACH + 200));
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn what_somebody_put_in_the_place_of_the_reserve_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, other) = (dir.path().join("reserve"), dir.path().join("other"));
+        std::fs::write(&other, "a user's").unwrap();
+        std::os::unix::fs::symlink(&other, &path).unwrap();
+        let reserve = Reserve::hold(&path, 10);
+        assert!(!reserve.release());
+        reserve.refill();
+        assert_eq!(std::fs::read_link(&path).unwrap(), other);
+        assert_eq!(std::fs::read(&path).unwrap(), b"a user's");
     }
 
     #[test]
