@@ -29,6 +29,7 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use crate::error::{CommitError, OutgoingLink};
 use crate::hash::{AT_ONCE, chunks, micros};
 use crate::plan::Outgoing;
+use crate::size::check;
 
 /// So many files and bytes are taken in by the links of one commit.
 const MOST_FILES: u64 = 100_000;
@@ -217,6 +218,8 @@ pub(crate) async fn collapse(
             })?;
     }
     let Listed { dirs, files, .. } = listed;
+    let sizes = files.iter().map(|shown| (shown.at.clone(), shown.file.size));
+    check(sizes, chunk_size)?;
     let dirs = dirs.into_iter().map(|dir| (dir, Node::Dir));
     let mut collapsed = Collapsed {
         nodes: dirs.collect(),

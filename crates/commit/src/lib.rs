@@ -32,6 +32,7 @@ mod publish;
 mod quiet;
 mod readback;
 mod run;
+mod size;
 mod states;
 mod tainted;
 #[cfg(test)]
@@ -45,6 +46,7 @@ pub use choice::Patterns;
 pub use collapse::CollapseError;
 pub use early::{EarlyCounts, EarlyOptions, EarlyUpload, SentEarly};
 pub use error::{CommitError, OpenFile, OutgoingLink};
+pub use size::LargeFile;
 pub use generations::check_total;
 pub use handed::handed_over;
 pub use hash::Hashed;
