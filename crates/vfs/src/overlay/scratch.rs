@@ -45,6 +45,9 @@ pub struct Scratch {
     /// While this is true, the system does not tell who writes to a file, although it did.
     #[cfg(test)]
     pub(crate) tells_no_more: std::sync::atomic::AtomicBool,
+    /// How often the disk was asked for its room.
+    #[cfg(test)]
+    pub(crate) asked_for_room: std::sync::atomic::AtomicU32,
 }
 
 /// What came of asking for a lease on a scratch file.
@@ -71,6 +74,8 @@ impl Scratch {
             is_gone: false.into(),
             #[cfg(test)]
             tells_no_more: false.into(),
+            #[cfg(test)]
+            asked_for_room: 0.into(),
         }
     }
 
@@ -148,6 +153,8 @@ impl Scratch {
             is_gone: false.into(),
             #[cfg(test)]
             tells_no_more: false.into(),
+            #[cfg(test)]
+            asked_for_room: 0.into(),
         }
     }
 
@@ -300,6 +307,8 @@ impl Scratch {
 
     /// The free room, as far as the files may take it.
     pub fn space(&self) -> Result<Space, DurableError> {
+        #[cfg(test)]
+        (self.asked_for_room).fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let space = self.held()?.space()?;
         Ok(match &self.bound {
             Some(bound) => bound.within(space),
