@@ -152,6 +152,13 @@ mod tests {
             return;
         };
         assert_eq!(read.unwrap(), b"bytes");
+        // A process of another user than root may have capabilities, too.
+        let status = read_as(Some(4242), Path::new("/proc/thread-self/status"));
+        let status = String::from_utf8(status.unwrap().unwrap()).unwrap();
+        for kind in ["CapPrm", "CapEff"] {
+            let none = format!("{kind}:\t{:016x}\n", 0);
+            assert!(status.contains(&none), "{status}");
+        }
         assert_eq!(read_as(None, &file).unwrap().unwrap(), b"bytes");
         deny(&file, 4242);
         read_as(Some(4242), &file).unwrap().unwrap_err();
