@@ -78,7 +78,7 @@ pub async fn commit(
         });
     }
     let chunks: Arc<dyn attachfs_store::ChunkStore> = store.clone();
-    let uploader = Uploader::new(chunks, upload).expecting(session.early().objects());
+    let uploader = Uploader::new(chunks, upload);
     let terms = Terms::new(options);
     let uploaded = loop {
         match upload_all(session, &terms, &uploader, observer).await {
@@ -185,7 +185,9 @@ async fn upload_all(
 ) -> Result<Commit<Uploaded>, CommitError> {
     let hashed = hash_all(session, terms, Purpose::Commit, observer).await?;
     observer.step(CommitStep::Hashed);
-    hashed.upload(uploader, observer).await
+    // Also what was sent while the commit waited.
+    let uploader = uploader.clone().expecting(session.early().objects());
+    hashed.upload(&uploader, observer).await
 }
 
 /// Whether planning again a little later may succeed in time.
