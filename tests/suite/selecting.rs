@@ -327,7 +327,11 @@ fn of_a_link_that_another_user_made_only_what_that_one_may_read_is_committed(mac
     fs::remove_file(&link).unwrap();
     assert_eq!(machine.published(&mount.session), []);
     assert!(link_as_nobody(machine, &open, &link));
-    assert!(link_as_nobody(machine, &theirs, &mount.dir.join("of-group")));
+    assert!(link_as_nobody(
+        machine,
+        &theirs,
+        &mount.dir.join("of-group")
+    ));
     symlink(&secret, mount.dir.join("own")).unwrap();
     commit().with_code(0);
     let diff = machine.published(&mount.session);

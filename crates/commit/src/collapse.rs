@@ -210,15 +210,22 @@ pub(crate) async fn collapse(
 ) -> Result<Collapsed, CommitError> {
     let mut listed = Listed::default();
     for Outgoing { link, owner, .. } in links {
-        listed = list(link.clone(), *owner, mount_point.map(Path::to_owned), listed)
-            .await
-            .map_err(|source| CommitError::Collapse {
-                link: link.clone(),
-                source: Box::new(source),
-            })?;
+        listed = list(
+            link.clone(),
+            *owner,
+            mount_point.map(Path::to_owned),
+            listed,
+        )
+        .await
+        .map_err(|source| CommitError::Collapse {
+            link: link.clone(),
+            source: Box::new(source),
+        })?;
     }
     let Listed { dirs, files, .. } = listed;
-    let sizes = files.iter().map(|shown| (shown.at.clone(), shown.file.size));
+    let sizes = files
+        .iter()
+        .map(|shown| (shown.at.clone(), shown.file.size));
     check(sizes, chunk_size)?;
     let dirs = dirs.into_iter().map(|dir| (dir, Node::Dir));
     let mut collapsed = Collapsed {

@@ -197,8 +197,7 @@ impl Commit<Planned> {
         if !links.is_empty() {
             let tree = frozen.namespace().base();
             let mount_point = terms.options.mount_point.as_deref();
-            let Collapsed { nodes, written } =
-                collapse(&links, mount_point, chunk_size).await?;
+            let Collapsed { nodes, written } = collapse(&links, mount_point, chunk_size).await?;
             // So the next process knows that what the link shows was committed.
             hashed.clean.extend(links.iter().map(|out| CleanFile {
                 ino: out.ino,
@@ -294,7 +293,10 @@ impl Work<'_> {
         let known = file.known(stamp.into()).cloned();
         let chunk_size = self.namespace.base().chunk_size();
         // It may have grown.
-        check(file.paths().next().map(|path| (path, source.size)), chunk_size)?;
+        check(
+            file.paths().next().map(|path| (path, source.size)),
+            chunk_size,
+        )?;
         let hashed = match (&file.content, known) {
             (FileContent::Mapped(mapping), known) => {
                 self.hash_mapped(&file, mapping, &scratch, known).await

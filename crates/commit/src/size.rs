@@ -110,7 +110,10 @@ mod tests {
         assert_eq!(too_large(&[("a", 7 << 60), ("b", TIB)], cut), ["a"]);
         let files = [("a", 300 * TIB), ("b", 400 * TIB), ("c", 500 * TIB)];
         assert_eq!(too_large(&files, cut), ["c"]);
-        assert_eq!(too_large(&[("a", u64::MAX), ("b", u64::MAX)], cut), ["a", "b"]);
+        assert_eq!(
+            too_large(&[("a", u64::MAX), ("b", u64::MAX)], cut),
+            ["a", "b"]
+        );
         // A million small ones are no matter.
         let many: Vec<_> = (0..1_000_000).map(|_| ("f", 1 << 20)).collect();
         assert_eq!(too_large(&many, cut), [""; 0]);

@@ -86,7 +86,10 @@ impl Vfs {
         let scratch = &self.writable()?.disk.scratch;
         let facts = scratch.facts(ino).map_err(|error| {
             let path = scratch.path(ino);
-            FsError::io(format!("look at the scratch file {}", path.display()), error)
+            FsError::io(
+                format!("look at the scratch file {}", path.display()),
+                error,
+            )
         })?;
         Ok(facts.stamp)
     }

@@ -10,8 +10,8 @@ use tempfile::TempDir;
 
 use crate::testing::{CUT, Fs, Given, World, bytes, committed, copy_dir, path, tempdir, watched};
 use crate::{
-    CommitError, CommitOptions, CommitStep, Links, OpenFile, OutgoingLink, Patterns, preview, touched,
-    uncommitted,
+    CommitError, CommitOptions, CommitStep, Links, OpenFile, OutgoingLink, Patterns, preview,
+    touched, uncommitted,
 };
 
 async fn world() -> (Arc<MemoryStore>, World) {

@@ -21,7 +21,9 @@ use attachfs_manifest::ContentHash;
 use super::error::failed;
 use super::format::{Secret, encode, sound_records};
 use super::successor::dir_of;
-use super::{Checked, CommitRecord, Journal, OverlayFiles, Record, RecoveryError, Scratch, SyncError};
+use super::{
+    Checked, CommitRecord, Journal, OverlayFiles, Record, RecoveryError, Scratch, SyncError,
+};
 
 /// The name of a damaged journal among what was set aside. More of them get numbers, as `journal.1`.
 const JOURNAL_ASIDE: &str = "journal";

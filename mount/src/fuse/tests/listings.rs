@@ -133,13 +133,21 @@ fn two_who_opened_a_directory_before_a_change_each_meet_what_stays_once() {
             let entry = entry.unwrap();
             entry.file_name().to_str().unwrap().to_owned()
         };
-        let mut next = || two[half_way].next().map(|entry| name(entry.map_err(io::Error::from)));
+        let mut next = || {
+            two[half_way]
+                .next()
+                .map(|entry| name(entry.map_err(io::Error::from)))
+        };
         let mut met: Vec<_> = (0..500).map_while(|_| next()).collect();
         // What was met already goes.
         fs::remove_file(tree.at("many").join(&all[0])).unwrap();
         // This one reads all of it anew, and the kernel might keep that for both.
         assert_eq!(names_from(&mut two[1 - half_way]), all[1..]);
-        let mut next = || two[half_way].next().map(|entry| name(entry.map_err(io::Error::from)));
+        let mut next = || {
+            two[half_way]
+                .next()
+                .map(|entry| name(entry.map_err(io::Error::from)))
+        };
         met.extend(std::iter::from_fn(&mut next));
         met.retain(|name| !name.starts_with('.'));
         met.sort();
