@@ -69,7 +69,7 @@ impl Quiescent<'_> {
 
     /// Whether nobody has written to it since, nor could have.
     pub fn still(&self) -> Result<bool, FsError> {
-        let is_kept = self.lease.as_ref().is_none_or(|lease| lease.holds());
+        let is_kept = self.lease.as_ref().is_none_or(Lease::holds);
         Ok(is_kept && !self.vfs.has_writer(self.ino) && self.stamp == stamp_of(&self.file)?)
     }
 }

@@ -23,7 +23,7 @@ pub(super) struct Leases {
 #[derive(Debug)]
 pub(crate) struct Lease {
     ino: Ino,
-    lease: Arc<ReadLease>,
+    read: Arc<ReadLease>,
     leases: Arc<Leases>,
 }
 
@@ -36,15 +36,15 @@ impl Leases {
         drop(held);
         Lease {
             ino,
-            lease,
+            read: lease,
             leases: Arc::clone(self),
         }
     }
 
     /// Gives up all leases on a scratch file, whoever has them.
     pub(super) fn give_up(&self, ino: Ino) {
-        if let Some(leases) = self.held.lock().get(&ino) {
-            leases.iter().for_each(|lease| lease.give_up());
+        for lease in self.held.lock().get(&ino).into_iter().flatten() {
+            lease.give_up();
         }
     }
 
@@ -62,19 +62,19 @@ impl Leases {
 impl Lease {
     /// Asks for it.
     pub(super) fn take(&self) -> io::Result<Leasing> {
-        self.lease.take()
+        self.read.take()
     }
 
     /// Whether nobody has opened the file for writing since it was granted, nor cut it.
     pub(crate) fn holds(&self) -> bool {
-        self.lease.holds()
+        self.read.holds()
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.lease.give_up();
-        self.leases.forget(self.ino, &self.lease);
+        self.read.give_up();
+        self.leases.forget(self.ino, &self.read);
     }
 }
 
