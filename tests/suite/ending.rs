@@ -4,12 +4,13 @@ use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::machine::{Machine, Mount, args, mounting_from_both_stores, skipped, until};
-use crate::process::{Running, has_ended, kill};
+use crate::process::{Running, has_ended, kill, said};
 
 mounting_from_both_stores![
     an_unmount_that_is_interrupted_goes_on_and_is_waited_for_by_the_same_command,
@@ -32,6 +33,30 @@ fn base(machine: &Machine) -> PathBuf {
 
 fn address(report: &Value) -> &str {
     report["commit"]["manifest"]["address"].as_str().unwrap()
+}
+
+#[test]
+fn the_end_of_a_mount_waits_half_a_minute_at_most_for_a_disk_that_hangs() {
+    Machine::mounting_from_directory(|machine| {
+        let mut mounting = machine.mounting(args![base(machine)], "mnt");
+        // The sync of the scratch files' disk, which the end of a mount is to wait for.
+        mounting.env("ATTACHFS_HALT_AT", "ScratchAll");
+        let mount = Mount::of(&said(&mut mounting).with_code(0));
+        fs::write(mount.dir.join("new"), "new").unwrap();
+        let since = Instant::now();
+        let umount = machine.start(machine.attachfs(args!["umount", &mount.dir]));
+        until("it is halted", || mount.log().contains("halted at"));
+        umount.wait().with_code(0);
+        let waited = since.elapsed();
+        assert!(waited > Duration::from_secs(25), "{waited:?}");
+        assert!(waited < Duration::from_secs(50), "{waited:?}");
+        let log = mount.log();
+        assert!(log.contains("may still be lost with the power"), "{log}");
+        until("its process has ended", || has_ended(mount.pid));
+        // Nothing is lost.
+        machine.ok(args!["commit", &mount.session]);
+        assert_eq!(machine.published(&mount.session).len(), 1);
+    });
 }
 
 /// A program whose working directory is in a mount.

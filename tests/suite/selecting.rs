@@ -302,8 +302,36 @@ fn of_a_link_that_another_user_made_only_what_that_one_may_read_is_committed(mac
     assert!(link_as_nobody(machine, &outside, &link));
     commit().with_code(1).saying(refusal);
     fs::remove_file(&link).unwrap();
+
+    // A link in a directory that is shown leads into one that the user may not search.
+    let (shown, private) = (machine.dir("shown"), machine.dir("private"));
+    set(&shown, 0o755);
+    machine.file("private/data", "open, in a private directory");
+    set(&private.join("data"), 0o644);
+    set(&private, 0o700);
+    symlink(private.join("data"), shown.join("inner")).unwrap();
+    assert!(link_as_nobody(machine, &shown, &link));
+    commit().with_code(1).saying(refusal);
+    fs::remove_file(&link).unwrap();
+
+    // All but a group may read it, and the user is in that group.
+    let of_group = |name: &str, mode| {
+        let path = machine.file(name, "for a group or not");
+        std::os::unix::fs::chown(&path, Some(0), Some(65534)).unwrap();
+        set(&path, mode);
+        path
+    };
+    let (not_theirs, theirs) = (of_group("but", 0o604), of_group("theirs", 0o640));
+    assert!(link_as_nobody(machine, &not_theirs, &link));
+    commit().with_code(1).saying(refusal);
+    fs::remove_file(&link).unwrap();
     assert_eq!(machine.published(&mount.session), []);
     assert!(link_as_nobody(machine, &open, &link));
+    assert!(link_as_nobody(
+        machine,
+        &theirs,
+        &mount.dir.join("of-group")
+    ));
     symlink(&secret, mount.dir.join("own")).unwrap();
     commit().with_code(0);
     let diff = machine.published(&mount.session);

@@ -5,8 +5,10 @@
 //! wait for itself, and after an unmount something else is there. So each step of the way is held against the kernel's table of mounts
 //! before it is taken. How much one commit takes in by links is bounded, and how long it waits for a disk.
 //!
-//! The process that commits may read what the user who made a link may not, and a link that came with a manifest was made by anybody. So of
-//! links that are not its own user's only what the one who made it may read is taken, as far as permission bits tell.
+//! The process that commits may read what the user who made a link may not, and a link that came with a manifest was made by anybody. So what links
+//! show that are not its own user's is looked up, and opened once, by a thread that acts as the user who made them: the kernel says what that
+//! one may read, also through links in directories that are shown. Where the process may not act as another user, only what all may read is taken.
+//! The stamps say that what is hashed later is what that thread has opened.
 
 use std::io;
 use std::ops::ControlFlow;
@@ -14,7 +16,8 @@ use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use attachfs_durable::{
-    Facts, FileStamp, Kind, Mounted, may_read, mounted, path_of_bytes, user_numbers,
+    Facts, FileStamp, Kind, Mounted, act_as, may_all_read, mounted, open_file_through_links,
+    path_of_bytes, user_numbers,
 };
 use attachfs_manifest::{ChunkSize, File, ManifestPath, Mtime, Node};
 use attachfs_scan::{
@@ -26,6 +29,7 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use crate::error::{CommitError, OutgoingLink};
 use crate::hash::{AT_ONCE, chunks, micros};
 use crate::plan::Outgoing;
+use crate::size::check;
 
 /// So many files and bytes are taken in by the links of one commit.
 const MOST_FILES: u64 = 100_000;
@@ -63,10 +67,22 @@ pub enum CollapseError {
     },
     /// Who made the link may not read it.
     #[error(
-        "{} may not be read by the user who made the link, according to its permission bits and those of the directories above it; the user who commits may, and would publish it",
+        "{} may not be read by the user who made the link; the user who commits may, and would publish it",
         .0.display()
     )]
     NotTheirs(PathBuf),
+    /// It is not known who made the link and may read this, and not all may.
+    #[error(
+        "{} may not be read by all; what the user who made the link may read can be told by root only",
+        .0.display()
+    )]
+    NotForAll(PathBuf),
+    /// The user who made the link is not known.
+    #[error("what the user may read who made the link cannot be told")]
+    Maker(#[source] io::Error),
+    /// There is no thread to look it up.
+    #[error("no thread can be started to look it up")]
+    Thread(#[source] io::Error),
     /// The links lead in a circle.
     #[error("it leads in a circle")]
     Circle,
@@ -111,34 +127,70 @@ struct Shown {
     runnable: bool,
 }
 
-/// The user who made a link.
+/// The user who made a link; `None` is somebody of whom nothing is known.
+type Maker = Option<u32>;
+
+/// How it is known what the user who made a link may read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Maker {
-    /// The one who commits.
-    Committer,
-    /// Another one; `None` is somebody of whom nothing is known.
-    Other(Option<u32>),
+enum Asked {
+    /// That is the user who commits.
+    Nobody,
+    /// This thread acts as that user: the kernel is asked.
+    Kernel,
+    /// Nothing says it: what all may read is taken.
+    Bits,
 }
 
-impl Maker {
-    fn of(owner: Option<u32>) -> Self {
-        if owner == Some(user_numbers().0) {
-            Self::Committer
+impl Asked {
+    /// Has this thread act as the user who made a link, if that is another one.
+    fn about(maker: Maker) -> Result<Self, CollapseError> {
+        if maker == Some(user_numbers().0) {
+            Ok(Self::Nobody)
+        } else if act_as(maker).map_err(CollapseError::Maker)? {
+            Ok(Self::Kernel)
         } else {
-            Self::Other(owner)
+            Ok(Self::Bits)
         }
     }
 
-    /// Fails unless this user may read what a path leads to, which is what the stamp was taken of.
+    /// Fails unless that user may read what a path leads to. Of a file the stamp has to be this one.
     fn require_readable(self, path: &Path, stamp: Option<&FileStamp>) -> Result<(), CollapseError> {
-        let Self::Other(user) = self else {
-            return Ok(());
-        };
-        let (found, may) = may_read(path, user).map_err(failed(path))?;
-        if may && stamp.is_none_or(|stamp| *stamp == found) {
-            return Ok(());
+        let denied = || CollapseError::NotTheirs(path.to_owned());
+        match self {
+            Self::Nobody => Ok(()),
+            Self::Kernel => {
+                let Some(stamp) = stamp else {
+                    // Its entries were read already.
+                    return Ok(());
+                };
+                let file = open_file_through_links(path).map_err(failed(path))?;
+                let is_same = FileStamp::of(&file).map_err(failed(path))? == *stamp;
+                is_same.then_some(()).ok_or_else(denied)
+            }
+            Self::Bits => {
+                let (found, may) = may_all_read(path).map_err(failed(path))?;
+                let may = may && stamp.is_none_or(|stamp| *stamp == found);
+                let denied = || CollapseError::NotForAll(path.to_owned());
+                may.then_some(()).ok_or_else(denied)
+            }
         }
-        Err(CollapseError::NotTheirs(path.to_owned()))
+    }
+
+    /// An error that says who is not permitted to read something.
+    fn explain(self, error: CollapseError) -> CollapseError {
+        match error {
+            CollapseError::Io { path, source }
+                if self == Self::Kernel && source.kind() == io::ErrorKind::PermissionDenied =>
+            {
+                CollapseError::NotTheirs(path)
+            }
+            CollapseError::Scan(ScanError::Io { path, source, .. })
+                if self == Self::Kernel && source.kind() == io::ErrorKind::PermissionDenied =>
+            {
+                CollapseError::NotTheirs(path)
+            }
+            other => other,
+        }
     }
 }
 
@@ -158,15 +210,23 @@ pub(crate) async fn collapse(
 ) -> Result<Collapsed, CommitError> {
     let mut listed = Listed::default();
     for Outgoing { link, owner, .. } in links {
-        let maker = Maker::of(*owner);
-        listed = list(link.clone(), maker, mount_point.map(Path::to_owned), listed)
-            .await
-            .map_err(|source| CommitError::Collapse {
-                link: link.clone(),
-                source: Box::new(source),
-            })?;
+        listed = list(
+            link.clone(),
+            *owner,
+            mount_point.map(Path::to_owned),
+            listed,
+        )
+        .await
+        .map_err(|source| CommitError::Collapse {
+            link: link.clone(),
+            source: Box::new(source),
+        })?;
     }
     let Listed { dirs, files, .. } = listed;
+    let sizes = files
+        .iter()
+        .map(|shown| (shown.at.clone(), shown.file.size));
+    check(sizes, chunk_size)?;
     let dirs = dirs.into_iter().map(|dir| (dir, Node::Dir));
     let mut collapsed = Collapsed {
         nodes: dirs.collect(),
@@ -202,26 +262,34 @@ async fn hash(
     Ok((shown.at, file, written))
 }
 
-/// Adds what a link shows. On a thread of its own, which is not waited for if a disk never answers.
+/// Adds what a link shows. On a thread of its own, which may come to act as another user, and is not waited for if a disk never answers.
 async fn list(
     link: OutgoingLink,
     maker: Maker,
     mount_point: Option<PathBuf>,
     mut listed: Listed,
 ) -> Result<Listed, CollapseError> {
-    let looked = tokio::task::spawn_blocking(move || {
-        add(&link, maker, mount_point.as_deref(), &mut listed).map(|()| listed)
-    });
-    match tokio::time::timeout(ANSWERS_WITHIN, looked).await {
+    let (tell, told) = tokio::sync::oneshot::channel();
+    let look = move || {
+        let looked = Asked::about(maker).and_then(|asked| {
+            let added = add(&link, asked, mount_point.as_deref(), &mut listed);
+            added.map_err(|error| asked.explain(error))
+        });
+        // Nobody waits for it any more if that took too long.
+        let _ = tell.send(looked.map(|()| listed));
+    };
+    let thread = std::thread::Builder::new().name("links".to_owned());
+    thread.spawn(look).map_err(CollapseError::Thread)?;
+    match tokio::time::timeout(ANSWERS_WITHIN, told).await {
         Ok(Ok(looked)) => looked,
-        Ok(Err(panic)) => std::panic::resume_unwind(panic.into_panic()),
+        Ok(Err(_panicked)) => panic!("the thread that looks up links has panicked"),
         Err(_elapsed) => Err(CollapseError::Silent),
     }
 }
 
 fn add(
     link: &OutgoingLink,
-    maker: Maker,
+    asked: Asked,
     mount_point: Option<&Path>,
     listed: &mut Listed,
 ) -> Result<(), CollapseError> {
@@ -238,9 +306,9 @@ fn add(
     let real = resolve(&normal(&from.join(text)), &table)?;
     let facts = Facts::at(&real).map_err(failed(&real))?;
     match facts.kind {
-        Kind::Dir => add_dir(&link.path, maker, &real, listed),
+        Kind::Dir => add_dir(&link.path, asked, &real, listed),
         Kind::File => {
-            maker.require_readable(&real, Some(&facts.stamp))?;
+            asked.require_readable(&real, Some(&facts.stamp))?;
             let runnable = facts.mode & 0o111 != 0;
             listed.add_file(link.path.clone(), real, facts.stamp, runnable)
         }
@@ -250,11 +318,11 @@ fn add(
 
 fn add_dir(
     at: &ManifestPath,
-    maker: Maker,
+    asked: Asked,
     real: &Path,
     listed: &mut Listed,
 ) -> Result<(), CollapseError> {
-    maker.require_readable(real, None)?;
+    asked.require_readable(real, None)?;
     let options = ScanOptions {
         symlinks: SymlinkPolicy::CollapseAll,
         cross_mounts: CrossMounts::Foreign,
@@ -279,11 +347,11 @@ fn add_dir(
             ManifestPath::new(&joined).map_err(|_| CollapseError::TooLong(entry.path.clone()))?;
         match entry.kind {
             EntryKind::Dir => {
-                maker.require_readable(&real.join(path_of_bytes(entry.path.as_bytes())), None)?;
+                asked.require_readable(&real.join(path_of_bytes(entry.path.as_bytes())), None)?;
                 listed.dirs.push(place);
             }
             EntryKind::File(file) => {
-                maker.require_readable(&file.source(), Some(&file.stamp))?;
+                asked.require_readable(&file.source(), Some(&file.stamp))?;
                 listed.add_file(place, file.source(), file.stamp, file.runnable)?;
             }
             // All of them are replaced.

@@ -6,16 +6,17 @@ use attachfs_durable::Writer;
 use attachfs_fetch::FetchError;
 use attachfs_manifest::wire::{DecodeError, EncodeError};
 use attachfs_manifest::{
-    ContentHash, DiffError, DowngradeError, ManifestPath, PathError, SnapshotError,
+    ChunkSize, ContentHash, DiffError, DowngradeError, ManifestPath, PathError, SnapshotError,
 };
 use attachfs_session::{SessionError, Taint};
 use attachfs_store::ParseKeyError;
-use attachfs_transfer::{PublishError, TransferError};
+use attachfs_transfer::{MOST_CHUNKS, PublishError, TransferError};
 use attachfs_tree::LayerError;
 use attachfs_vfs::FsError;
 use attachfs_vfs::overlay::LayerFileError;
 
 use crate::collapse::CollapseError;
+use crate::size::LargeFile;
 
 /// A file that is or was open for writing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -124,6 +125,18 @@ pub enum CommitError {
         list(.0, |path| format!("\"{}\"", attachfs_manifest::EscapedBytes(path)))
     )]
     TooLong(Vec<Vec<u8>>),
+    /// Files are too large for one commit, or for any.
+    #[error(
+        "nothing was published and the session is kept: {}; one object has 48.8 TiB at most, and the files of a commit {MOST_CHUNKS} chunks (here of {chunk_size}) \
+         together; shorten or remove what is too large, or leave it out (--exclude)",
+        list(files, ToString::to_string)
+    )]
+    TooLarge {
+        /// Those without which the others can be committed.
+        files: Vec<LargeFile>,
+        /// How files are cut.
+        chunk_size: ChunkSize,
+    },
     /// A path of the base cannot be in a manifest.
     #[error("\"{}\" cannot be in a manifest", attachfs_manifest::EscapedBytes(.path))]
     Path {

@@ -110,7 +110,7 @@ impl Before {
             }
         }
         let put = now.iter().filter(|(_, node)| node.is_some());
-        let leading: HashSet<_> = put.flat_map(|(path, _)| path.ancestors()).collect();
+        let leading = dirs_above(put.map(|(path, _)| path));
         for (path, node) in &self.total {
             // If something is put into a directory of the base that exists again, the directory is
             // no change any more.
@@ -129,8 +129,7 @@ impl Before {
         let kept = self.total.iter().filter(|(path, node)| {
             node.is_some() && left.is_outside(path) && now.get(*path) == Some(*node)
         });
-        let above: HashSet<ManifestPath> = kept.flat_map(|(path, _)| path.ancestors()).collect();
-        for dir in above {
+        for dir in dirs_above(kept.map(|(path, _)| path)) {
             let was_made = self.total.get(&dir) == Some(&Some(Node::Dir));
             if was_made && !now.contains_key(&dir) && base_at(tree, &dir) != Some(Node::Dir) {
                 now.insert(dir, Some(Node::Dir));
@@ -157,6 +156,15 @@ impl Before {
     }
 }
 
+/// All directories above some paths. Each is looked at once: thousands of links may lead far down in the same ones.
+fn dirs_above<'a>(paths: impl Iterator<Item = &'a ManifestPath>) -> HashSet<ManifestPath> {
+    let mut above = HashSet::new();
+    for path in paths {
+        let _known = path.ancestors().find(|dir| !above.insert(dir.clone()));
+    }
+    above
+}
+
 /// Adds the missing directories above the targets of links. A manifest names a target by listing its
 /// directories, and every reader makes them, so the session has to remember them too.
 fn add_above_targets(tree: &LayeredBase, now: &mut Changes) {
@@ -164,8 +172,9 @@ fn add_above_targets(tree: &LayeredBase, now: &mut Changes) {
         Some(Node::Symlink(LinkTarget::Below(target))) => Some(target),
         _ => None,
     });
-    let above: BTreeSet<ManifestPath> = targets.flat_map(ManifestPath::ancestors).collect();
+    let mut above: Vec<ManifestPath> = dirs_above(targets).into_iter().collect();
     // In order, so that everything above a path is decided before the path.
+    above.sort_unstable();
     let mut no_directory: HashSet<ManifestPath> = HashSet::new();
     for path in above {
         let found = match now.get(&path) {

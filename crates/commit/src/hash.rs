@@ -25,6 +25,7 @@ use crate::node::base_at;
 use crate::open::OpenSession;
 use crate::plan::{LOOK_AGAIN, Left, Planned, Unhashed, leave_out, put};
 use crate::quiet::{quiesce, whole};
+use crate::size::{check, check_sizes};
 use crate::states::{Commit, Observer, unless_stopped};
 
 /// Files hashed at once.
@@ -109,6 +110,8 @@ impl Commit<Planned> {
             left,
             account,
         } = state;
+        let chunk_size = frozen.namespace().base().chunk_size();
+        check_sizes(session.vfs(), &files, chunk_size)?;
         let total = files.len() as u64;
         let mut planned = Planned {
             changes,
@@ -194,8 +197,7 @@ impl Commit<Planned> {
         if !links.is_empty() {
             let tree = frozen.namespace().base();
             let mount_point = terms.options.mount_point.as_deref();
-            let Collapsed { nodes, written } =
-                collapse(&links, mount_point, tree.chunk_size()).await?;
+            let Collapsed { nodes, written } = collapse(&links, mount_point, chunk_size).await?;
             // So the next process knows that what the link shows was committed.
             hashed.clean.extend(links.iter().map(|out| CleanFile {
                 ino: out.ino,
@@ -290,6 +292,11 @@ impl Work<'_> {
         let source = whole(&quiescent);
         let known = file.known(stamp.into()).cloned();
         let chunk_size = self.namespace.base().chunk_size();
+        // It may have grown.
+        check(
+            file.paths().next().map(|path| (path, source.size)),
+            chunk_size,
+        )?;
         let hashed = match (&file.content, known) {
             (FileContent::Mapped(mapping), known) => {
                 self.hash_mapped(&file, mapping, &scratch, known).await

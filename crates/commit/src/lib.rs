@@ -32,6 +32,7 @@ mod publish;
 mod quiet;
 mod readback;
 mod run;
+mod size;
 mod states;
 mod tainted;
 #[cfg(test)]
@@ -55,6 +56,7 @@ pub use plan::Planned;
 pub use preview::{Changed, Preview};
 pub use publish::{Published, Uploaded};
 pub use run::{Outcome, commit, preview};
+pub use size::LargeFile;
 pub use states::{Commit, CommitOptions, CommitStep, HandedFormat, Links, Observer};
 pub use tainted::taints;
 pub use uncommitted::{is_uncommitted, touched, uncommitted};

@@ -46,7 +46,7 @@ pub async fn commit(
     let _refill = RefillReserve(vfs);
     let _paused = session.early().pause().await;
     let chunks: Arc<dyn attachfs_store::ChunkStore> = store.clone();
-    let uploader = Uploader::new(chunks, upload).expecting(session.early().objects());
+    let uploader = Uploader::new(chunks, upload);
     let resumed = match Unfinished::find(vfs) {
         Some(unfinished) => {
             let expected = options.expect_parent;
@@ -183,7 +183,9 @@ async fn upload_all(
 ) -> Result<Commit<Uploaded>, CommitError> {
     let hashed = hash_all(session, terms, Purpose::Commit, observer).await?;
     observer.step(CommitStep::Hashed);
-    hashed.upload(uploader, observer).await
+    // Also what was sent while the commit waited.
+    let uploader = uploader.clone().expecting(session.early().objects());
+    hashed.upload(&uploader, observer).await
 }
 
 /// Whether planning again a little later may succeed in time.

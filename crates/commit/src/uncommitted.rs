@@ -1,6 +1,5 @@
 //! Uncommitted changes, found without reading the content of any file.
 
-use attachfs_durable::FileStamp;
 use attachfs_manifest::{Content, File, ManifestPath, Mtime, Node};
 use attachfs_tree::FileContent;
 use attachfs_vfs::Vfs;
@@ -68,13 +67,7 @@ pub async fn touched(
 
 /// The file with the hashes of an earlier commit, if it was not written to since.
 fn as_far_as_known(vfs: &Vfs, file: &Unhashed) -> Result<File, CommitError> {
-    let (scratch, path) = vfs.open_scratch(file.ino)?;
-    let failed = |source| CommitError::Io {
-        doing: "look at",
-        path: path.display().to_string(),
-        source,
-    };
-    let stamp = FileStamp::of(&scratch).map_err(failed)?;
+    let stamp = vfs.scratch_stamp(file.ino)?;
     let content = file.known(stamp.into()).cloned();
     let (size, mtime) = match &file.content {
         FileContent::Mapped(mapping) => (mapping.size, file.mtime.unwrap_or(Mtime(0))),

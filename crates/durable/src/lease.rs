@@ -14,15 +14,15 @@ use std::io;
 
 use crate::platform;
 
-/// A read lease on a file. Given up when it is dropped.
+/// A read lease on a file, or the wish for one. Given up when it is dropped.
 #[derive(Debug)]
 pub struct ReadLease(platform::ReadLease);
 
 /// What came of asking for a lease.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Leasing {
     /// Nobody has the file open for writing.
-    Granted(ReadLease),
+    Granted,
     /// Somebody has: a process here or elsewhere on this machine, this one too.
     Written,
     /// The file system has no leases, or does not give them to this user: nothing is known. So it is on Windows.
@@ -30,15 +30,14 @@ pub enum Leasing {
 }
 
 impl ReadLease {
-    /// Asks for a lease. `file` is open for reading only. Waits for nobody.
-    pub fn take(file: File) -> io::Result<Leasing> {
-        platform::ReadLease::take(file)
+    /// A lease on a file that is open for reading only. It is not asked for yet.
+    pub fn new(file: File) -> Self {
+        Self(platform::ReadLease::new(file))
     }
 
-    /// A lease that the platform gave.
-    #[cfg_attr(windows, expect(dead_code, reason = "Windows has none"))]
-    pub(crate) fn of(lease: platform::ReadLease) -> Self {
-        Self(lease)
+    /// Asks for it. Waits for nobody. If it was [given up](Self::give_up) before or meanwhile, it is given up when this returns.
+    pub fn take(&self) -> io::Result<Leasing> {
+        self.0.take()
     }
 
     /// Whether nobody has opened the file for writing, or cut it, since the lease was granted.
@@ -46,7 +45,7 @@ impl ReadLease {
         self.0.holds()
     }
 
-    /// Gives it up: from now on it does not hold, and nobody waits for it.
+    /// Gives it up, whichever thread has it: from now on it does not hold, and nobody waits for it.
     pub fn give_up(&self) {
         self.0.give_up();
     }
@@ -60,8 +59,12 @@ mod tests {
     use super::*;
     use crate::OwnDir;
 
-    fn take(dir: &OwnDir) -> Leasing {
-        ReadLease::take(dir.open_file("f").unwrap()).unwrap()
+    /// A lease, if it is granted.
+    fn take(dir: &OwnDir) -> Option<ReadLease> {
+        let lease = ReadLease::new(dir.open_file("f").unwrap());
+        let leasing = lease.take().unwrap();
+        assert_ne!(leasing, Leasing::Unknown);
+        (leasing == Leasing::Granted).then_some(lease)
     }
 
     /// A directory of this machine's, if its file system has leases.
@@ -82,13 +85,13 @@ mod tests {
             return;
         };
         let _reader = dir.open_file("f").unwrap();
-        assert!(matches!(take(&dir), Leasing::Written));
+        assert!(take(&dir).is_none());
         drop(writer);
-        let Leasing::Granted(lease) = take(&dir) else {
+        let Some(lease) = take(&dir) else {
             panic!("nobody writes");
         };
         assert!(lease.holds());
-        let Leasing::Granted(second) = take(&dir) else {
+        let Some(second) = take(&dir) else {
             panic!("two may have one");
         };
         drop(lease);
@@ -101,7 +104,7 @@ mod tests {
             return;
         };
         drop(writer);
-        let Leasing::Granted(lease) = take(&dir) else {
+        let Some(lease) = take(&dir) else {
             panic!("nobody writes");
         };
         // Who does not want to wait is refused.
@@ -109,7 +112,7 @@ mod tests {
         assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
         assert!(!lease.holds());
         lease.give_up();
-        let Leasing::Granted(lease) = take(&dir) else {
+        let Some(lease) = take(&dir) else {
             panic!("nobody writes");
         };
         let path = temp.path().join("f");
@@ -135,7 +138,7 @@ mod tests {
             return;
         };
         drop(writer);
-        let Leasing::Granted(lease) = take(&dir) else {
+        let Some(lease) = take(&dir) else {
             panic!("nobody writes");
         };
         lease.give_up();

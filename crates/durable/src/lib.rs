@@ -81,7 +81,7 @@ pub use lock::FileLock;
 pub use log::{create_log, is_file_at};
 pub use mounted::{Mounted, mounted, mounts_of_table};
 pub use names::{NameError, Names, path_bytes, path_of_bytes, slashed_bytes, windows_name};
-pub use open::{make_private, may_read, open_file, open_file_through_links};
+pub use open::{act_as, make_private, may_all_read, open_file, open_file_through_links};
 pub use own::{OwnFile, Standing, check_own_dir, check_own_file, open_to_append};
 pub use own_dir::{
     BeforeClaim, Filling, Mapped, OwnDir, create_own_file, open_own_file, open_own_file_to_read,

@@ -32,15 +32,22 @@ fn not_regular() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file")
 }
 
-/// Whether a user may read what a path leads to, by the permission bits of the file and of each directory above it. Groups and access lists
-/// are not asked, so the answer is "no" for some who may. `None` is a user who owns nothing. The stamp is of what was looked at.
-pub fn may_read(path: &Path, user: Option<u32>) -> io::Result<(FileStamp, bool)> {
+/// From here on this thread, and each that it starts, may do with files what a user may, and no more: the kernel asks for that user's id and for the groups
+/// that the system's user database has. `None` is a user who owns nothing and is in no group. There is no way back: it is for a thread that ends. False if
+/// this process may not act as another user; then this thread has the rights that it had, or fewer. May wait for the user database.
+pub fn act_as(user: Option<u32>) -> io::Result<bool> {
+    platform::act_as(user)
+}
+
+/// Whether everybody may read what a path leads to, by the permission bits of the file and of each directory above it. Where one of them has an
+/// access list, the answer is "no". The stamp is of what was looked at.
+pub fn may_all_read(path: &Path) -> io::Result<(FileStamp, bool)> {
     let path = path.canonicalize()?;
     let stamp = FileStamp::at(&path)?;
     let mut may = true;
     for step in path.ancestors() {
         let is_whole = step == path;
-        may &= platform::permits(step, user, is_whole)?;
+        may &= platform::permits_all(step, is_whole)?;
     }
     Ok((stamp, may))
 }
@@ -58,7 +65,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn who_may_read_a_file_is_told_by_its_bits_and_those_above_it() {
+    fn whether_everybody_may_read_a_file_is_told_by_its_bits_and_those_above_it() {
         use std::os::unix::fs::PermissionsExt as _;
         let above = tempfile::tempdir().unwrap();
         let dir = above.path().join("dir");
@@ -69,16 +76,15 @@ mod tests {
         let set = |path: &Path, mode| {
             fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
         };
-        let (me, other) = (crate::user_numbers().0, crate::user_numbers().0 + 1);
-        let may = |user| may_read(&link, user).unwrap().1;
-        for (above_bits, dir_bits, file_bits, i_may, another_may) in [
-            (0o755, 0o755, 0o644, true, true),
-            (0o755, 0o755, 0o640, true, false),
-            (0o755, 0o711, 0o604, true, true),
-            (0o755, 0o750, 0o604, true, false),
-            (0o700, 0o755, 0o644, true, false),
-            (0o755, 0o655, 0o644, false, true),
-            (0o755, 0o755, 0o044, false, true),
+        for (above_bits, dir_bits, file_bits, may) in [
+            (0o755, 0o755, 0o644, true),
+            (0o755, 0o711, 0o444, true),
+            (0o755, 0o755, 0o640, false),
+            // The group may not.
+            (0o755, 0o755, 0o604, false),
+            (0o755, 0o701, 0o644, false),
+            (0o755, 0o750, 0o644, false),
+            (0o700, 0o755, 0o644, false),
         ] {
             set(above.path(), 0o755);
             set(&dir, 0o755);
@@ -86,12 +92,98 @@ mod tests {
             set(&dir, dir_bits);
             set(above.path(), above_bits);
             let bits = format!("{above_bits:o} {dir_bits:o} {file_bits:o}");
-            assert_eq!(may(Some(other)), another_may, "{bits}");
-            assert_eq!(may(None), another_may, "{bits}");
-            assert_eq!(may(Some(me)), i_may, "{bits}");
+            assert_eq!(may_all_read(&link).unwrap().1, may, "{bits}");
         }
-        let stamp = may_read(&link, None).unwrap().0;
+        set(above.path(), 0o755);
+        set(&dir, 0o755);
+        let stamp = may_all_read(&link).unwrap().0;
         assert_eq!(stamp, FileStamp::at(&file).unwrap());
+    }
+
+    /// An access list as the kernel stores it: the owner and everybody else may read, and the user `denied` nothing.
+    #[cfg(target_os = "linux")]
+    fn deny(path: &Path, denied: u32) {
+        let mut list = 2_u32.to_le_bytes().to_vec();
+        let no_id = u32::MAX;
+        for (tag, rights, id) in [
+            (0x01_u16, 6_u16, no_id),
+            (0x02, 0, denied),
+            (0x04, 4, no_id),
+            (0x10, 4, no_id),
+            (0x20, 4, no_id),
+        ] {
+            list.extend(tag.to_le_bytes());
+            list.extend(rights.to_le_bytes());
+            list.extend(id.to_le_bytes());
+        }
+        let flags = rustix::fs::XattrFlags::empty();
+        rustix::fs::setxattr(path, "system.posix_acl_access", &list, flags).unwrap();
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_file_with_an_access_list_is_not_for_everybody() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        fs::write(&path, "").unwrap();
+        deny(&path, 4242);
+        assert!(!may_all_read(&path).unwrap().1);
+    }
+
+    /// What is read by a thread that acts as a user. `None` if this process may not.
+    #[cfg(target_os = "linux")]
+    fn read_as(user: Option<u32>, path: &Path) -> Option<io::Result<Vec<u8>>> {
+        let path = path.to_owned();
+        let read = move || act_as(user).unwrap().then(|| fs::read(path));
+        std::thread::spawn(read).join().unwrap()
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_thread_that_acts_as_a_user_reads_what_the_kernel_lets_that_user_read() {
+        use std::os::unix::fs::{PermissionsExt as _, chown};
+        let dir = tempfile::tempdir().unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let file = dir.path().join("file");
+        fs::write(&file, "bytes").unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+        let Some(read) = read_as(Some(4242), &file) else {
+            // Only root can.
+            return;
+        };
+        assert_eq!(read.unwrap(), b"bytes");
+        // A process of another user than root may have capabilities, too.
+        let status = read_as(Some(4242), Path::new("/proc/thread-self/status"));
+        let status = String::from_utf8(status.unwrap().unwrap()).unwrap();
+        for kind in ["CapPrm", "CapEff"] {
+            let none = format!("{kind}:\t{:016x}\n", 0);
+            assert!(status.contains(&none), "{status}");
+        }
+        assert_eq!(read_as(None, &file).unwrap().unwrap(), b"bytes");
+        deny(&file, 4242);
+        read_as(Some(4242), &file).unwrap().unwrap_err();
+        assert_eq!(read_as(Some(4243), &file).unwrap().unwrap(), b"bytes");
+
+        // In the system's user database `nobody` is in the group of this number.
+        for (mode, may) in [(0o640, true), (0o604, false)] {
+            let path = dir.path().join(format!("{mode:o}"));
+            fs::write(&path, "bytes").unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            chown(&path, Some(0), Some(65534)).unwrap();
+            let read = read_as(Some(65534), &path).unwrap();
+            assert_eq!(read.is_ok(), may, "{mode:o}");
+        }
+
+        let private = dir.path().join("private");
+        fs::write(&private, "mine").unwrap();
+        fs::set_permissions(&private, fs::Permissions::from_mode(0o600)).unwrap();
+        chown(&private, Some(4242), Some(4242)).unwrap();
+        assert_eq!(read_as(Some(4242), &private).unwrap().unwrap(), b"mine");
+        read_as(Some(4243), &private).unwrap().unwrap_err();
+        read_as(None, &private).unwrap().unwrap_err();
+        // This thread and the next ones have their rights still.
+        assert_eq!(fs::read(&private).unwrap(), b"mine");
+        std::thread::spawn(move || fs::read(&private).unwrap());
     }
 
     #[test]

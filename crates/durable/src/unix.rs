@@ -1,6 +1,7 @@
 //! What Unix (that is, Linux) does for this crate. Everything here has a plain-Rust caller that
 //! documents the guarantee; this file only makes the system calls.
 
+mod acting;
 mod dir;
 mod lease;
 mod mountinfo;
@@ -32,6 +33,7 @@ use tempfile::TempPath;
 use crate::own::Standing;
 use crate::{Allocation, Facts, FileStamp, Kind, Refusal, Space};
 
+pub(crate) use acting::{act_as, permits_all};
 pub(crate) use dir::{Dir, share_file};
 pub(crate) use lease::ReadLease;
 pub(crate) use mountinfo::{mounted, mounts_of_table};
@@ -218,18 +220,6 @@ pub(crate) fn open_to_read_through_links(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     let flags = OFlags::NONBLOCK.bits() as i32;
     options.read(true).custom_flags(flags).open(path)
-}
-
-/// Whether the permission bits let a user read a file, or a directory if it is the last one of a path, and otherwise search a directory.
-pub(crate) fn permits(path: &Path, user: Option<u32>, is_last: bool) -> io::Result<bool> {
-    let meta = path.symlink_metadata()?;
-    let wanted = match (meta.is_dir(), is_last) {
-        (true, true) => 0o5,
-        (true, false) => 0o1,
-        (false, _) => 0o4,
-    };
-    let shift = if user == Some(meta.uid()) { 6 } else { 0 };
-    Ok(meta.mode() >> shift & wanted == wanted)
 }
 
 pub(crate) fn open_to_append(path: &Path) -> io::Result<File> {

@@ -326,8 +326,14 @@ pub(crate) fn open_to_read_through_links(path: &Path) -> io::Result<File> {
 
 /// Always: Windows has no permission bits, and attachfs makes no mounts for other users there.
 #[allow(clippy::unnecessary_wraps, reason = "as on other platforms")]
-pub(crate) fn permits(_path: &Path, _user: Option<u32>, _is_last: bool) -> io::Result<bool> {
+pub(crate) fn permits_all(_path: &Path, _is_last: bool) -> io::Result<bool> {
     Ok(true)
+}
+
+/// Never.
+#[allow(clippy::unnecessary_wraps, reason = "as on other platforms")]
+pub(crate) fn act_as(_user: Option<u32>) -> io::Result<bool> {
+    Ok(false)
 }
 
 pub(crate) fn open_to_append(path: &Path) -> io::Result<File> {

@@ -9,6 +9,7 @@ use attachfs_scan::{Cancelled, ScanError};
 use attachfs_store::StoreError;
 
 use crate::download::error::DownloadError;
+use crate::hash::MOST_CHUNKS;
 use crate::summary::Summary;
 
 /// Why hashing or uploading stopped. What concerns a file names it.
@@ -31,6 +32,17 @@ pub enum TransferError {
     Changed {
         /// The file.
         path: PathBuf,
+    },
+    /// A file is too large to be stored.
+    #[error(
+        "\"{}\" has {size} bytes: it would be more than {MOST_CHUNKS} chunks, or an object of more than 48.8 TiB",
+        shown(path)
+    )]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// Its length in bytes.
+        size: u64,
     },
     /// A file is not what a manifest says of it.
     #[error("\"{}\" changed since the manifest was made", shown(path))]
@@ -129,7 +141,7 @@ impl TransferError {
                 error.skip_reason().is_some() || matches!(error, ScanError::Outside { .. })
             }
             Self::Read { source, .. } => source.kind() != io::ErrorKind::OutOfMemory,
-            Self::Changed { .. } | Self::Differs { .. } => true,
+            Self::Changed { .. } | Self::Differs { .. } | Self::TooLarge { .. } => true,
             Self::Unfinished(_)
             | Self::Store { .. }
             | Self::Ask { .. }

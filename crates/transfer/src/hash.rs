@@ -18,6 +18,12 @@ use crate::meter::Meter;
 use crate::run::blocking;
 use crate::source::FileToStore;
 
+/// So many chunks of one file, or of the files of one commit together, are listed: a gigabyte of memory, and 1 PiB in chunks of 256 MiB.
+pub const MOST_CHUNKS: u64 = 1 << 22;
+
+/// S3 takes no longer object, in bytes: 10,000 parts of 5 GiB.
+pub const LONGEST_OBJECT: u64 = 10_000 * (5 << 30);
+
 /// How many zeros are hashed between two looks at whether to go on.
 const ZEROS_AT_ONCE: u64 = 64 << 20;
 
@@ -66,6 +72,16 @@ pub(crate) fn hash_chunks(
     chunk_size: ChunkSize,
     meter: &Meter,
 ) -> Result<Vec<ContentHash>, TransferError> {
+    let longest = match chunk_size {
+        ChunkSize::WholeFile => source.size,
+        ChunkSize::Bytes(chunk) => chunk.get().min(source.size),
+    };
+    if chunk_size.count(source.size) > MOST_CHUNKS || longest > LONGEST_OBJECT {
+        return Err(TransferError::TooLarge {
+            path: source.path.clone(),
+            size: source.size,
+        });
+    }
     let file = source.open()?;
     let hashes = chunk_size
         .ranges(source.size)
@@ -229,6 +245,29 @@ mod tests {
         assert_eq!(hashes.len(), 8 << 12);
         let zeros = hash_of_zeros(256 * MIB);
         assert!(hashes.iter().all(|&hash| hash == zeros));
+    }
+
+    #[test]
+    fn a_file_whose_hashes_would_fill_the_memory_is_not_hashed() {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(MOST_CHUNKS * 1000 + 1).unwrap();
+        let cut = ChunkSize::Bytes(NonZeroU64::new(1000).unwrap());
+        let hashed = hash_file(&source(file), cut);
+        assert!(
+            matches!(hashed, Err(TransferError::TooLarge { size, .. }) if size == MOST_CHUNKS * 1000 + 1),
+            "{:?}",
+            hashed.map(|content| content.hashes().len())
+        );
+    }
+
+    #[test]
+    fn an_object_that_no_store_takes_is_not_hashed() {
+        let longer = FileToStore {
+            size: LONGEST_OBJECT + 1,
+            ..source(tempfile::tempfile().unwrap())
+        };
+        let hashed = hash_file(&longer, ChunkSize::WholeFile);
+        assert!(matches!(hashed, Err(TransferError::TooLarge { .. })));
     }
 
     #[test]

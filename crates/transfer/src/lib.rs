@@ -39,7 +39,9 @@ pub use download::{
     Permissions, Remark, Sources, Wanted, download,
 };
 pub use error::TransferError;
-pub use hash::{hash_file, hash_file_until, hash_of_zeros, hash_source};
+pub use hash::{
+    LONGEST_OBJECT, MOST_CHUNKS, hash_file, hash_file_until, hash_of_zeros, hash_source,
+};
 pub use publish::{PublishError, publish_manifest};
 pub use snapshot::{HashOptions, HashReport, NamedFile, Unreadable, snapshot, upload_named};
 pub use source::{ChunkSource, FileToStore, SourceFile};

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use attachfs_durable::FileStamp;
 use attachfs_tree::{FileContent, Ino, Namespace};
 
 use crate::overlay::{CommitRecord, Pin, Record};
@@ -78,6 +79,19 @@ impl Vfs {
     /// overwritten in place.
     pub fn has_content(&self, ino: Ino, content: &FileContent) -> bool {
         self.namespace.read().content(ino) == Some(content)
+    }
+
+    /// The stamp of an inode's scratch file, which is not opened for that.
+    pub fn scratch_stamp(&self, ino: Ino) -> Result<FileStamp, FsError> {
+        let scratch = &self.writable()?.disk.scratch;
+        let facts = scratch.facts(ino).map_err(|error| {
+            let path = scratch.path(ino);
+            FsError::io(
+                format!("look at the scratch file {}", path.display()),
+                error,
+            )
+        })?;
+        Ok(facts.stamp)
     }
 
     /// Opens an inode's scratch file for reading, and returns its path too.

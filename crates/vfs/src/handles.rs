@@ -1,6 +1,7 @@
 //! Open files and directories.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fs::File;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -71,6 +72,36 @@ pub(crate) struct OpenDir {
     pub(crate) view: Option<Arc<DirView>>,
 }
 
+/// All open directories.
+#[derive(Debug, Default)]
+struct OpenDirs {
+    open: HashMap<HandleId, OpenDir>,
+    /// How many handles each has.
+    handles: HashMap<Ino, usize>,
+}
+
+impl OpenDirs {
+    fn insert(&mut self, id: HandleId, open: OpenDir) {
+        *self.handles.entry(open.dir).or_default() += 1;
+        self.open.insert(id, open);
+    }
+
+    fn remove(&mut self, id: HandleId) -> Option<OpenDir> {
+        let closed = self.open.remove(&id)?;
+        if let Entry::Occupied(mut count) = self.handles.entry(closed.dir) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+        Some(closed)
+    }
+
+    fn is_open_once(&self, dir: Ino) -> bool {
+        self.handles.get(&dir) == Some(&1)
+    }
+}
+
 /// A file that was closed.
 #[derive(Debug)]
 pub(crate) struct ClosedFile {
@@ -85,7 +116,7 @@ pub(crate) struct ClosedFile {
 pub(crate) struct Handles {
     next: AtomicU64,
     files: RwLock<HashMap<HandleId, Arc<OpenFile>>>,
-    dirs: RwLock<HashMap<HandleId, OpenDir>>,
+    dirs: RwLock<OpenDirs>,
     inodes: Mutex<HashMap<NodeId, Counted>>,
 }
 
@@ -272,7 +303,7 @@ impl Handles {
     }
 
     pub(crate) fn has_open(&self) -> bool {
-        !self.files.read().is_empty() || !self.dirs.read().is_empty()
+        !self.files.read().is_empty() || !self.dirs.read().open.is_empty()
     }
 
     /// The files that are open, by each handle.
@@ -285,7 +316,7 @@ impl Handles {
     }
 
     pub(crate) fn all_dirs(&self) -> Vec<HandleId> {
-        self.dirs.read().keys().copied().collect()
+        self.dirs.read().open.keys().copied().collect()
     }
 
     pub(crate) fn open_dir(&self, dir: Ino, view: Option<Arc<DirView>>) -> HandleId {
@@ -294,26 +325,34 @@ impl Handles {
         id
     }
 
-    /// Opens a directory that nobody has open; `None` if somebody has, or so many are open that it is not looked for.
+    /// Opens a directory that nobody has open; `None` if somebody has.
     pub(crate) fn open_dir_alone(
         &self,
         dir: Ino,
         view: impl FnOnce() -> Arc<DirView>,
     ) -> Option<HandleId> {
-        const MOST_LOOKED_AT: usize = 100;
-        let mut dirs = self.dirs.write();
-        if dirs.len() > MOST_LOOKED_AT || dirs.values().any(|open| open.dir == dir) {
+        // A listing takes its time, so the lock is not held for it: who comes meanwhile has it open, too.
+        let id = self.next_id();
+        let is_alone = {
+            let mut dirs = self.dirs.write();
+            dirs.insert(id, OpenDir { dir, view: None });
+            dirs.is_open_once(dir)
+        };
+        if !is_alone {
+            self.dirs.write().remove(id);
             return None;
         }
-        let id = self.next_id();
-        let view = Some(view());
-        dirs.insert(id, OpenDir { dir, view });
+        let view = view();
+        if let Some(open) = self.dirs.write().open.get_mut(&id) {
+            open.view = Some(view);
+        }
         Some(id)
     }
 
     pub(crate) fn dir(&self, id: HandleId) -> Result<OpenDir, FsError> {
         self.dirs
             .read()
+            .open
             .get(&id)
             .cloned()
             .ok_or(FsError::plain(FsErrorKind::BadHandle))
@@ -322,7 +361,7 @@ impl Handles {
     /// Puts a view of the same directory behind a handle, with which reading begins.
     pub(crate) fn begin_dir(&self, id: HandleId, view: DirView) -> Result<Arc<DirView>, FsError> {
         let view = Arc::new(view);
-        match self.dirs.write().get_mut(&id) {
+        match self.dirs.write().open.get_mut(&id) {
             Some(open) => open.view = Some(view.clone()),
             None => return Err(FsErrorKind::BadHandle.into()),
         }
@@ -332,13 +371,13 @@ impl Handles {
     /// The inode behind a handle.
     pub(crate) fn ino(&self, id: HandleId) -> Option<Ino> {
         let file = self.files.read().get(&id).map(|file| file.ino());
-        file.or_else(|| self.dirs.read().get(&id).map(|open| open.dir))
+        file.or_else(|| self.dirs.read().open.get(&id).map(|open| open.dir))
     }
 
     pub(crate) fn close_dir(&self, id: HandleId) -> Result<(), FsError> {
         self.dirs
             .write()
-            .remove(&id)
+            .remove(id)
             .map(|_| ())
             .ok_or(FsError::plain(FsErrorKind::BadHandle))
     }

@@ -17,11 +17,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use attachfs_durable::{FileStamp, ReadLease};
+use attachfs_durable::FileStamp;
 use attachfs_tree::Ino;
 use parking_lot::Mutex;
 
-use crate::overlay::Leased;
+use crate::overlay::{Lease, Leased};
 use crate::vfs::Overlay;
 use crate::{FsError, Vfs};
 
@@ -34,7 +34,7 @@ pub struct Quiescent<'a> {
     path: PathBuf,
     stamp: FileStamp,
     /// `None` where each write comes to this process.
-    lease: Option<Arc<ReadLease>>,
+    lease: Option<Lease>,
 }
 
 /// Why a file may not be hashed.
@@ -69,7 +69,7 @@ impl Quiescent<'_> {
 
     /// Whether nobody has written to it since, nor could have.
     pub fn still(&self) -> Result<bool, FsError> {
-        let is_kept = self.lease.as_ref().is_none_or(|lease| lease.holds());
+        let is_kept = self.lease.as_ref().is_none_or(Lease::holds);
         Ok(is_kept && !self.vfs.has_writer(self.ino) && self.stamp == stamp_of(&self.file)?)
     }
 }

@@ -18,10 +18,15 @@ const LAYER: &[u8] = &[5];
 const INODES: &[u8] = &[6, 0];
 const NAMES: &[u8] = &[6, 2];
 
+/// Where the first record of a journal begins.
+fn first_record(journal: &[u8]) -> usize {
+    1 + journal.iter().position(|&byte| byte == b'\n').unwrap()
+}
+
 /// Damages the first record of a journal whose payload begins like this.
 fn damage_record(journal: &Path, begins: &[u8]) {
     let mut bytes = fs::read(journal).unwrap();
-    let mut at = b"attachfs journal 5\n".len();
+    let mut at = first_record(&bytes);
     while at < bytes.len() {
         let len = u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap()) as usize;
         let payload = at + 28;
@@ -107,7 +112,7 @@ fn a_journal_that_ends_within_the_state_it_was_compacted_to_is_damaged() {
         let journal = compacted(&mount);
         kill(&mount, machine);
         let bytes = fs::read(&journal).unwrap();
-        let mut at = b"attachfs journal 5\n".len();
+        let mut at = first_record(&bytes);
         while !bytes[at + 28..].starts_with(NAMES) {
             at += 29 + u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap()) as usize;
         }

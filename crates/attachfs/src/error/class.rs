@@ -200,6 +200,7 @@ fn of_commit(error: &CommitError) -> FailureClass {
         | CommitError::UnheldLinks(_)
         | CommitError::Collapse { .. }
         | CommitError::TooLong(_)
+        | CommitError::TooLarge { .. }
         | CommitError::Path { .. }
         | CommitError::ReadOnly
         | CommitError::Files(_)
@@ -241,9 +242,10 @@ fn of_transfer(error: &TransferError, unfinished: FailureClass) -> FailureClass 
                 FailureClass::Other
             }
         },
-        TransferError::Read { .. } | TransferError::Scratch { .. } | TransferError::Snapshot(_) => {
-            FailureClass::Other
-        }
+        TransferError::Read { .. }
+        | TransferError::TooLarge { .. }
+        | TransferError::Scratch { .. }
+        | TransferError::Snapshot(_) => FailureClass::Other,
     }
 }
 

@@ -12,8 +12,8 @@ use tempfile::TempDir;
 
 use crate::testing::{CUT, Fs, Given, World, bytes, committed, copy_dir, path, tempdir, watched};
 use crate::{
-    CommitError, CommitOptions, CommitStep, Links, Observer, OpenFile, OutgoingLink, commit,
-    preview, touched, uncommitted,
+    CommitError, CommitOptions, CommitStep, Links, Observer, OpenFile, OutgoingLink, Patterns,
+    commit, preview, touched, uncommitted,
 };
 
 async fn world() -> (Arc<MemoryStore>, World) {
@@ -531,4 +531,60 @@ async fn a_path_that_no_manifest_can_hold_stops_a_commit_and_hides_nothing_from_
         .await
         .unwrap();
     assert_eq!(uncommitted(&fs.session).await.unwrap(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_too_large_is_named_before_anything_is_hashed_and_the_others_are_committed_without_it()
+ {
+    let ((_, world), dir) = (world().await, tempdir());
+    let fs = world.create(dir.path());
+    fs.write("in/a", 0, b"a").unwrap();
+    fs.write("huge", 0, b"a few bytes").unwrap();
+    let size: u64 = 5_000_000_000;
+    fs.truncate("huge", size).unwrap();
+    // One of the base, of which a few bytes were written.
+    fs.truncate("in/b", size).unwrap();
+    for dry in [true, false] {
+        let options = CommitOptions::default();
+        let error = match dry {
+            true => preview(&fs.session, &options, &crate::testing::At(|_| {}))
+                .await
+                .map(drop),
+            false => committed(&world, &fs, &options).await.map(drop),
+        };
+        let error = error.unwrap_err();
+        let CommitError::TooLarge { files, .. } = &error else {
+            panic!("{error:?}");
+        };
+        let mut names: Vec<_> = files.iter().map(|file| file.path.to_string()).collect();
+        names.sort();
+        assert_eq!(names, ["huge", "in/b"]);
+        for said in ["\"huge\"", &size.to_string(), "--exclude"] {
+            assert!(error.to_string().contains(said), "{error}");
+        }
+    }
+    let without = CommitOptions {
+        patterns: Patterns::new::<&str>(&[], &["huge", "in/b"]).unwrap(),
+        ..CommitOptions::default()
+    };
+    committed(&world, &fs, &without).await.unwrap();
+    assert_eq!(changes(&world, 1).await, ["+in/a"]);
+    let seen = uncommitted(&fs.session).await.unwrap();
+    assert_eq!(seen, 2, "who looks sees them");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn thousands_of_links_that_lead_deep_into_the_same_directories_are_counted_soon() {
+    let ((_, world), dir) = (world().await, tempdir());
+    let fs = world.create(dir.path());
+    let target = "n/".repeat(1900);
+    for number in 0..3000 {
+        let name = format!("in/link-{number}");
+        fs.symlink(&name, &format!("{target}{number}")).unwrap();
+    }
+    let since = std::time::Instant::now();
+    // The links, and the directories above what they lead to, which every reader makes.
+    assert_eq!(uncommitted(&fs.session).await.unwrap(), 4900);
+    // Six million directories above them take much longer.
+    assert!(since.elapsed() < Duration::from_secs(10), "{since:?}");
 }

@@ -35,10 +35,19 @@ fn start(world: &World, fs: &Fs) -> EarlyUpload {
 }
 
 fn start_with(world: &World, fs: &Fs, max_rate: Option<NonZeroU64>) -> EarlyUpload {
+    start_after(Duration::from_millis(30), world, fs, max_rate)
+}
+
+fn start_after(
+    quiet: Duration,
+    world: &World,
+    fs: &Fs,
+    max_rate: Option<NonZeroU64>,
+) -> EarlyUpload {
     let options = EarlyOptions {
         commit: outputs(),
         max_rate,
-        quiet: Duration::from_millis(30),
+        quiet,
         step: None,
     };
     let store: Arc<dyn ChunkStore> = world.store.clone();
@@ -185,4 +194,82 @@ async fn a_store_that_hangs_keeps_neither_a_commit_nor_the_end_waiting() {
     fs.write("out/last", 0, b"last").unwrap();
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert_eq!(fs.session.early().counts().files, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_the_store_refuses_is_sent_again_later_and_others_meanwhile() {
+    const QUIET: Duration = Duration::from_millis(400);
+    let dir = tempdir();
+    let store = Arc::new(FaultStore::new(Arc::new(MemoryStore::new())));
+    let world = World::new(store.clone(), CUT, &base()).await;
+    let fs = world.create(dir.path());
+    let refused = Rule::on(CallKind::Put, Fault::Before(Failure::Denied));
+    store.add(refused.of(ContentHash::of(b"refused")).times(1));
+    // That one comes through once the other is refused: so the store has no trouble.
+    let slow = Rule::on(CallKind::Put, Fault::Delay(Duration::from_millis(200)));
+    store.add(slow.of(ContentHash::of(b"slow")));
+    fs.write("out/slow", 0, b"slow").unwrap();
+    fs.write("out/refused", 0, b"refused").unwrap();
+    let early = start_after(QUIET, &world, &fs, None);
+    let counts = || fs.session.early().counts();
+    until("it is refused", || counts().trouble.is_some()).await;
+    let since = Instant::now();
+    until("the other is sent", || counts().files == 1).await;
+    assert!(counts().trouble.is_none());
+    until_sent(&fs, 2).await;
+    // Four times as long as before, and not as long as a store is left alone that takes nothing.
+    let waited = since.elapsed();
+    assert!(waited > 3 * QUIET && waited < 12 * QUIET, "{waited:?}");
+    early.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_takes_nothing_is_left_alone_for_some_time() {
+    let dir = tempdir();
+    let store = Arc::new(FaultStore::new(Arc::new(MemoryStore::new())));
+    let world = World::new(store.clone(), CUT, &base()).await;
+    let fs = world.create(dir.path());
+    store.add(Rule::on(CallKind::Put, Fault::Before(Failure::Denied)));
+    for number in 0..100 {
+        let name = format!("out/{number}");
+        fs.write(&name, 0, name.as_bytes()).unwrap();
+    }
+    let early = start_after(Duration::from_millis(10), &world, &fs, None);
+    let counts = || fs.session.early().counts();
+    until("it is refused", || counts().trouble.is_some()).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    // What was under way when the first one failed.
+    let asked = store.struck();
+    assert!((1..=40).contains(&asked), "{asked}");
+    assert!(counts().waiting >= 60, "{:?}", counts());
+    early.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn outputs_are_sent_early_while_a_commit_waits_for_one_that_is_open() {
+    let dir = tempdir();
+    let world = World::new(Arc::new(MemoryStore::new()), CUT, &base()).await;
+    let fs = world.create(dir.path());
+    let early = start(&world, &fs);
+    let open = fs.create("out/open").unwrap();
+    let waiting = CommitOptions {
+        wait: Duration::from_mins(1),
+        ..outputs()
+    };
+    let job = async {
+        // The commit waits by then.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        fs.write("out/other", 0, b"other").unwrap();
+        until_sent(&fs, 1).await;
+        fs.vfs.release(open).unwrap();
+    };
+    let (outcome, ()) = tokio::join!(committed(&world, &fs, &waiting), job);
+    let account = outcome.unwrap().account;
+    // The one that was open is sent by whoever comes first.
+    assert!(account.early_objects >= 1);
+    assert_eq!(account.early_objects + account.uploaded_objects, 2);
+    // It pauses again as long as the commit works, and goes on after it.
+    fs.write("out/later", 0, b"later").unwrap();
+    until_sent(&fs, 1).await;
+    early.stop().await;
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::lease::{Leasing, ReadLease as Lease};
+use crate::lease::Leasing;
 
 /// The file systems that count who has a file open for writing on this machine alone, and that note a write to a mapping in
 /// the file's times: ext4, XFS, Btrfs and F2FS (`linux/magic.h`). Memory (tmpfs) does not note it, and of a network file system others may write.
@@ -25,34 +25,41 @@ pub(crate) struct ReadLease {
 }
 
 impl ReadLease {
-    pub(crate) fn take(file: File) -> io::Result<Leasing> {
+    pub(crate) fn new(file: File) -> Self {
+        Self {
+            file,
+            is_given_up: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn take(&self) -> io::Result<Leasing> {
         // Who breaks a lease sends its holder a signal. SIGIO, which it would be, ends a process; this one is ignored by who
         // knows nothing of it.
-        let lease = match set(&file, F_SETSIG, libc::SIGURG)
-            .and_then(|()| set(&file, libc::F_SETLEASE, libc::F_RDLCK))
-        {
-            Ok(()) => Self {
-                file,
-                is_given_up: AtomicBool::new(false),
-            },
-            Err(Errno::AGAIN) => return Ok(Leasing::Written),
+        let asked = set(&self.file, F_SETSIG, libc::SIGURG)
+            .and_then(|()| set(&self.file, libc::F_SETLEASE, libc::F_RDLCK));
+        if self.is_given_up.load(Ordering::SeqCst) {
+            // Who gave it up may have done so before it was granted.
+            self.give_up();
+        }
+        match asked {
+            Ok(()) => Ok(Leasing::Granted),
+            Err(Errno::AGAIN) => Ok(Leasing::Written),
             // The file is another user's, or nobody here has leases.
             Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::ACCESS | Errno::PERM) => {
-                return Ok(Leasing::Unknown);
+                Ok(Leasing::Unknown)
             }
-            Err(error) => return Err(error.into()),
-        };
-        Ok(Leasing::Granted(Lease::of(lease)))
+            Err(error) => Err(error.into()),
+        }
     }
 
     pub(crate) fn holds(&self) -> bool {
         // While somebody waits to write, the kernel tells what the lease has to become: none.
-        !self.is_given_up.load(Ordering::Acquire)
+        !self.is_given_up.load(Ordering::SeqCst)
             && control(&self.file, libc::F_GETLEASE, 0) == Ok(libc::F_RDLCK)
     }
 
     pub(crate) fn give_up(&self) {
-        self.is_given_up.store(true, Ordering::Release);
+        self.is_given_up.store(true, Ordering::SeqCst);
         // It fails if the kernel has taken it away.
         let _ = set(&self.file, libc::F_SETLEASE, libc::F_UNLCK);
     }
@@ -100,12 +107,11 @@ fn grants(dir: impl AsFd) -> bool {
     let Ok(reader) = again(&nameless) else {
         return false;
     };
-    let is_refused = reader
-        .try_clone()
-        .and_then(ReadLease::take)
-        .is_ok_and(|leasing| matches!(leasing, Leasing::Written));
+    let Ok(refused) = reader.try_clone().map(ReadLease::new) else {
+        return false;
+    };
+    let is_refused = matches!(refused.take(), Ok(Leasing::Written));
     drop(nameless);
-    let is_granted =
-        ReadLease::take(reader).is_ok_and(|leasing| matches!(leasing, Leasing::Granted(_)));
-    is_refused && is_granted
+    let granted = ReadLease::new(reader);
+    is_refused && matches!(granted.take(), Ok(Leasing::Granted))
 }

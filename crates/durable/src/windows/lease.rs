@@ -6,23 +6,31 @@ use std::io;
 use crate::lease::Leasing;
 use crate::{Writer, WrittenFile};
 
-/// A lease, which Windows never grants: a type without a value.
+/// A lease, which Windows never grants.
 #[derive(Debug)]
-pub(crate) enum ReadLease {}
+pub(crate) struct ReadLease;
 
 impl ReadLease {
-    #[expect(clippy::unnecessary_wraps, reason = "other systems may fail")]
-    pub(crate) fn take(_file: File) -> io::Result<Leasing> {
+    pub(crate) fn new(_file: File) -> Self {
+        Self
+    }
+
+    #[expect(
+        clippy::unnecessary_wraps,
+        clippy::unused_self,
+        reason = "as on other platforms"
+    )]
+    pub(crate) fn take(&self) -> io::Result<Leasing> {
         Ok(Leasing::Unknown)
     }
 
+    #[expect(clippy::unused_self, reason = "as on other platforms")]
     pub(crate) fn holds(&self) -> bool {
-        match *self {}
+        false
     }
 
-    pub(crate) fn give_up(&self) {
-        match *self {}
-    }
+    #[expect(clippy::unused_self, reason = "as on other platforms")]
+    pub(crate) fn give_up(&self) {}
 }
 
 /// Nobody is looked for.

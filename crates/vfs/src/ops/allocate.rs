@@ -54,7 +54,8 @@ impl Vfs {
         let size = self.mapped_size(ino).unwrap_or_default();
         let within = range.start.min(size)..range.end.min(size);
         let zeros = match how {
-            Allocation::Room { .. } => range.end..range.end,
+            Allocation::Room { keeps_len: false } => range.end..range.end,
+            Allocation::Room { keeps_len: true } => within.end..within.end,
             Allocation::Hole | Allocation::Zeros { keeps_len: true } => within,
             Allocation::Zeros { keeps_len: false } => range.clone(),
         };
@@ -64,16 +65,12 @@ impl Vfs {
             Allocation::Hole => how,
             Allocation::Zeros { .. } => Allocation::Zeros { keeps_len: true },
         };
-        let lengthens = how == Allocation::Room { keeps_len: false } && range.end > size;
         if !zeros.is_empty() {
             reach(overlay, ino, &scratch, zeros.end)?;
         }
         fit_scratch(overlay, ino, &scratch, room, range)?;
-        if zeros.is_empty() && !lengthens {
-            return Ok(());
-        }
         overlay.disk.bytes_first(&no_sync, ino);
-        // Without a byte, a write makes the file as long as it has to be.
+        // Without a byte, a write makes the file as long as it has to be. Its times change in any case, as on ext4.
         self.turn(overlay).mutate(Mutation::Write {
             ino,
             offset: zeros.start,

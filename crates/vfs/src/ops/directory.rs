@@ -58,11 +58,10 @@ impl Vfs {
             Some(_) => return Err(FsErrorKind::NotADirectory.into()),
         }
         // A kernel that keeps a listing may lose some of it half-way, and goes on from an offset in the view of the open. It may also get
-        // the listing anew for one who begins, and then the others go on in that: so what changes is kept for one at a time.
+        // the listing anew for one who begins, and then the others go on in that, where their offsets lead to other entries. So it is kept
+        // for one at a time, also where nothing has changed yet.
         let view = || Arc::new(DirView::of(&namespace, dir));
-        let kept = if namespace.is_as_ever(dir) {
-            Some(self.handles.open_dir(dir, Some(view())))
-        } else if namespace.has_few_entries(dir, MOST_KEPT) {
+        let kept = if namespace.is_as_ever(dir) || namespace.has_few_entries(dir, MOST_KEPT) {
             self.handles.open_dir_alone(dir, view)
         } else {
             None

@@ -1,17 +1,20 @@
 //! The journal's bytes.
 //!
 //! ```text
-//!     "attachfs journal 5\n"
+//!     "attachfs journal 6 0123456789abcdef\n"     the secret, in hexadecimal
 //!     | length, u32 | number, u64 | sum, u64 | sum, u64   | payload, postcard | 0xE5 | ...     little-endian
 //!                     0, 1, 2 ...   of the     of the 20
 //!                                   payload    bytes before
 //! ```
 //!
-//! A version adds records and changes none. So the version before this one is read like this one, and a journal of it
-//! gets the present number when it is taken over, before anything is appended that the earlier program does not know.
+//! The sums are XXH3-64; that of the payload is seeded with the number, that of the 20 bytes with the secret. A job chooses bytes of payloads: names, and
+//! values of attributes. It cannot read the journal, so it cannot choose them such that they pass for a record where a damaged header no longer
+//! says where records begin.
 //!
-//! The sums are XXH3-64; that of the payload is seeded with the number. What follows the last sound
-//! record is one of two things, and can be told apart with certainty:
+//! A version adds records and changes none. Versions 4 and 5 have no secret: theirs is 0. A journal of version 4 gets a 5 when it is taken over, before
+//! a record is appended that its program does not know; a compaction makes both a 6.
+//!
+//! What follows the last sound record is one of two things, and can be told apart with certainty:
 //!
 //! *Torn* is what a killed process or a power loss can leave of an append that did not return, or was never synced:
 //! the bytes end before the record does, or they are zero from the record's beginning or from a block boundary in it
@@ -24,19 +27,23 @@
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Take};
 use std::path::{Path, PathBuf};
 
-use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+use attachfs_durable::random_bytes;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::{JournalError, Record};
 
-pub(super) const MAGIC: &[u8] = b"attachfs journal 5\n";
-/// Does not say which start of the machine wrote, and whether the bytes are on the disk.
-const BEFORE: &[u8] = b"attachfs journal 4\n";
+/// The first line up to the secret.
+const BEGIN: &[u8] = b"attachfs journal 6 ";
+/// Has no secret.
+pub(super) const WITHOUT_SECRET: &[u8] = b"attachfs journal 5\n";
+/// Does not say which start of the machine wrote, and whether the bytes are on the disk, either.
+const WITHOUT_BOOT: &[u8] = b"attachfs journal 4\n";
 /// The versions that are read, for messages.
-pub(super) const READ: &str = "4 and 5";
+pub(super) const READ: &str = "4 to 6";
 /// How the first line of any version begins.
 const ANY: &[u8] = b"attachfs journal ";
 /// So many bytes more of the first line are read to tell its number.
-const LONGEST_NUMBER: u64 = 16;
+const LONGEST_NUMBER: usize = 16;
 /// Length, number and the payload's sum.
 const SUMMED: usize = 20;
 const HEADER: usize = SUMMED + 8;
@@ -48,6 +55,48 @@ const LONGEST_RECORD: usize = 1 << 30;
 const BLOCK: u64 = 512;
 /// How many bytes are read at once.
 const BUFFER: usize = 64 << 10;
+
+/// What the sums of a journal's headers are seeded with. 0 in journals that have no secret.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Secret(u64);
+
+impl Secret {
+    const NONE: Self = Self(0);
+    /// How long it is in the first line, with the line's end.
+    const LEN: usize = 17;
+
+    /// One that nobody can guess.
+    pub(super) fn new() -> io::Result<Self> {
+        Ok(Self(u64::from_le_bytes(random_bytes()?) | 1))
+    }
+
+    /// The first line of a journal that has it.
+    pub(super) fn first_line(self) -> Vec<u8> {
+        let mut line = BEGIN.to_vec();
+        line.extend(format!("{:016x}\n", self.0).bytes());
+        line
+    }
+
+    /// The end of a first line.
+    fn parse(end: &[u8]) -> Option<Self> {
+        let digits = end.strip_suffix(b"\n").filter(|digits| {
+            let is_digit = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+            digits.iter().all(is_digit)
+        })?;
+        let secret = u64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
+        (secret != 0).then_some(Self(secret))
+    }
+
+    fn sum(self, header: &[u8]) -> u64 {
+        xxh3_64_with_seed(&header[..SUMMED], self.0)
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret")
+    }
+}
 
 /// The bytes after the last sound record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +111,7 @@ pub struct Torn {
 pub(super) fn encode(
     record: &Record,
     number: u64,
+    secret: Secret,
     buffer: &mut Vec<u8>,
 ) -> Result<(), JournalError> {
     buffer.clear();
@@ -75,7 +125,7 @@ pub(super) fn encode(
     header[..4].copy_from_slice(&(payload.len() as u32).to_le_bytes());
     header[4..12].copy_from_slice(&number.to_le_bytes());
     header[12..SUMMED].copy_from_slice(&xxh3_64_with_seed(payload, number).to_le_bytes());
-    let sum = xxh3_64(&header[..SUMMED]);
+    let sum = secret.sum(header);
     header[SUMMED..].copy_from_slice(&sum.to_le_bytes());
     buffer.push(END);
     Ok(())
@@ -91,8 +141,13 @@ fn number_in(rest: &[u8]) -> String {
 }
 
 /// The records after some that cannot be used, as far as they are sound: those whose header and payload have the right sums, and
-/// whose number is `least` or higher. `rest` are the bytes of a journal from anywhere on.
-pub(super) fn sound_records(rest: &[u8], least: u64) -> impl Iterator<Item = Record> {
+/// whose number is `least` or higher. `rest` are the bytes of a journal from anywhere on. Without a secret they end at the first header that is damaged:
+/// what looks like a record behind that may be bytes that a job chose.
+pub(super) fn sound_records(
+    rest: &[u8],
+    least: u64,
+    secret: Secret,
+) -> impl Iterator<Item = Record> {
     let (mut at, mut number) = (0, least);
     std::iter::from_fn(move || {
         while let Some(header) = rest.get(at..at + HEADER) {
@@ -101,13 +156,14 @@ pub(super) fn sound_records(rest: &[u8], least: u64) -> impl Iterator<Item = Rec
                 u64::from_le_bytes(bytes.expect("eight bytes"))
             };
             let found = u64_at(4);
-            if found < number || xxh3_64(&header[..SUMMED]) != u64_at(SUMMED) {
-                at += 1;
-                continue;
-            }
             let len = u32::from_le_bytes(header[..4].try_into().expect("four bytes")) as usize;
             let begin = at + HEADER;
-            let Some(payload) = rest.get(begin..begin + len) else {
+            let is_sound = found >= number && secret.sum(header) == u64_at(SUMMED);
+            let payload = rest.get(begin..begin + len).filter(|_| is_sound);
+            let Some(payload) = payload else {
+                if secret == Secret::NONE {
+                    return None;
+                }
                 at += 1;
                 continue;
             };
@@ -160,8 +216,9 @@ pub(super) struct Reader<R> {
     pub(super) number: u64,
     /// The bytes after the last record.
     pub(super) torn: Option<Torn>,
-    /// Whether it is of the version before this one.
-    pub(super) is_of_before: bool,
+    /// Whether it is of a version that has no `Boot` and `Saved`.
+    pub(super) is_without_boot: bool,
+    pub(super) secret: Secret,
     payload: Vec<u8>,
 }
 
@@ -172,36 +229,57 @@ impl<R: Read + Seek> Reader<R> {
             input: BufReader::with_capacity(BUFFER, input.take(len)),
             path: path.to_owned(),
             len,
-            end: MAGIC.len() as u64,
+            end: BEGIN.len() as u64,
             number: 0,
             torn: None,
-            is_of_before: false,
+            is_without_boot: false,
+            secret: Secret::NONE,
             payload: Vec::new(),
         };
-        let mut first = Vec::new();
-        let read = Read::by_ref(&mut reader.input)
-            .take(MAGIC.len() as u64)
-            .read_to_end(&mut first);
-        read.map_err(reader.unreadable())?;
-        reader.is_of_before = first == BEFORE;
-        if first == MAGIC || reader.is_of_before {
+        let first = reader.read_up_to(BEGIN.len())?;
+        if first == BEGIN {
+            let end = reader.read_up_to(Secret::LEN)?;
+            reader.end += end.len() as u64;
+            match Secret::parse(&end) {
+                Some(secret) => reader.secret = secret,
+                None if end.len() < Secret::LEN => {
+                    return Err(reader.cut_off(first.len() + end.len()));
+                }
+                None => return Err(JournalError::NotAJournal(path.to_owned())),
+            }
+            return Ok(reader);
+        }
+        reader.is_without_boot = first == WITHOUT_BOOT;
+        let begins = |line: &&[u8]| line.starts_with(&first);
+        if first == WITHOUT_SECRET || reader.is_without_boot {
             Ok(reader)
-        } else if MAGIC.starts_with(&first) {
+        } else if [BEGIN, WITHOUT_SECRET, WITHOUT_BOOT].iter().any(begins) {
             // A journal is created together with its first line, so a shorter one lost its end.
-            Err(JournalError::CutOff {
-                path: path.to_owned(),
-                len: first.len(),
-            })
+            Err(reader.cut_off(first.len()))
         } else if first.starts_with(ANY) {
-            let rest = Read::by_ref(&mut reader.input).take(LONGEST_NUMBER);
-            let read = { rest }.read_to_end(&mut first);
-            read.map_err(reader.unreadable())?;
+            let rest = reader.read_up_to(LONGEST_NUMBER)?;
             Err(JournalError::OtherVersion {
                 path: path.to_owned(),
-                found: number_in(&first[ANY.len()..]),
+                found: number_in(&[&first[ANY.len()..], &rest].concat()),
             })
         } else {
             Err(JournalError::NotAJournal(path.to_owned()))
+        }
+    }
+
+    /// The next so many bytes, or as many as are left.
+    fn read_up_to(&mut self, len: usize) -> Result<Vec<u8>, JournalError> {
+        let mut bytes = Vec::new();
+        let rest = Read::by_ref(&mut self.input).take(len as u64);
+        let read = { rest }.read_to_end(&mut bytes);
+        read.map_err(self.unreadable())?;
+        Ok(bytes)
+    }
+
+    fn cut_off(&self, len: usize) -> JournalError {
+        JournalError::CutOff {
+            path: self.path.clone(),
+            len,
         }
     }
 
@@ -228,7 +306,7 @@ impl<R: Read + Seek> Reader<R> {
             let bytes = header[at..at + 8].try_into();
             u64::from_le_bytes(bytes.expect("eight bytes"))
         };
-        if xxh3_64(&header[..SUMMED]) != u64_at(SUMMED) {
+        if self.secret.sum(&header) != u64_at(SUMMED) {
             return self.tear_if_unwritten(HEADER as u64, Damage::HeaderSum);
         }
         if u64_at(4) != self.number {

@@ -22,7 +22,7 @@ use attachfs_durable::{
 use parking_lot::Mutex;
 
 use super::error::failed;
-use super::format::{MAGIC, Reader, Torn, encode};
+use super::format::{Reader, Secret, Torn, WITHOUT_SECRET, encode};
 use super::record::Purpose;
 use super::successor::{CopiedLast, Successor, dir_of};
 use super::{JournalError, Record};
@@ -62,6 +62,7 @@ struct Tail {
     end: u64,
     /// The number of the next record.
     number: u64,
+    secret: Secret,
     /// How many records were appended. All records that were there at opening count as one.
     appended: u64,
     /// Up to where there is room for sure.
@@ -77,17 +78,20 @@ impl Journal {
     /// unfinished.
     pub fn create(path: &Path) -> Result<Self, JournalError> {
         let staged = Staged::create_in(dir_of(path))?;
-        write_all_at(staged.file(), MAGIC, 0).map_err(failed("write", path))?;
+        let secret = Secret::new().map_err(failed("choose a secret of", path))?;
+        let line = secret.first_line();
+        write_all_at(staged.file(), &line, 0).map_err(failed("write", path))?;
         let exists = || failed("create", path)(io::ErrorKind::AlreadyExists.into());
         let file = staged.publish_if_absent(path)?.ok_or_else(exists)?;
-        Ok(Self::at_end(path, file, MAGIC.len() as u64, 0))
+        Ok(Self::at_end(path, file, line.len() as u64, 0, secret))
     }
 
-    fn at_end(path: &Path, file: File, end: u64, number: u64) -> Self {
+    fn at_end(path: &Path, file: File, end: u64, number: u64, secret: Secret) -> Self {
         let mut tail = Tail {
             file: Some(Arc::new(file)),
             end,
             number,
+            secret,
             appended: 1,
             reserved: end,
             ..Tail::default()
@@ -144,7 +148,7 @@ impl Journal {
         }
         let file = tail.file.clone().ok_or(JournalError::LookedAt)?;
         let tail = &mut *tail;
-        encode(record, tail.number, &mut tail.buffer)?;
+        encode(record, tail.number, tail.secret, &mut tail.buffer)?;
         let len = tail.buffer.len() as u64;
         tail.reserve(len);
         if !tail.has_room(len, record.purpose()) {
@@ -244,6 +248,7 @@ impl Journal {
                 while_all_waited: tail.end - successor.copied(),
             };
             successor.copy_to(tail.end)?;
+            tail.secret = successor.secret();
             let (file, end, number) = successor.place(&self.path)?;
             let file = Arc::new(file);
             tail.file = Some(file.clone());
@@ -321,8 +326,9 @@ pub struct JournalEnd {
     end: u64,
     /// The number of the next record.
     number: u64,
+    secret: Secret,
     torn: Option<Torn>,
-    is_of_before: bool,
+    is_without_boot: bool,
 }
 
 impl ReadJournal {
@@ -348,6 +354,10 @@ impl ReadJournal {
         self.reader.number
     }
 
+    pub(super) fn secret(&self) -> Secret {
+        self.reader.secret
+    }
+
     /// Where the next record starts, or the journal ends.
     pub(super) fn position(&self) -> u64 {
         self.reader.end
@@ -365,7 +375,8 @@ impl ReadJournal {
             end: self.reader.end,
             number: self.reader.number,
             torn: self.reader.torn,
-            is_of_before: self.reader.is_of_before,
+            secret: self.reader.secret,
+            is_without_boot: self.reader.is_without_boot,
         }
     }
 }
@@ -387,13 +398,14 @@ impl JournalEnd {
             perform(Step::JournalCut, || path.clone(), cut)
                 .map_err(failed("cut off an unfinished record of", path))?;
         }
-        if self.is_of_before {
+        if self.is_without_boot {
             // One byte differs: whatever a power loss leaves of it, the journal has one of the two numbers. It is durable with the
             // next record.
-            let renumber = || write_all_at(&file, MAGIC, 0);
+            let renumber = || write_all_at(&file, WITHOUT_SECRET, 0);
             perform(Step::JournalVersion, || path.clone(), renumber)
                 .map_err(failed("write the version of", path))?;
         }
-        Ok(Journal::at_end(path, file, self.end, self.number))
+        let (end, number) = (self.end, self.number);
+        Ok(Journal::at_end(path, file, end, number, self.secret))
     }
 }

@@ -13,7 +13,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use attachfs_tree::Ino;
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::disk::Disk;
 
@@ -32,6 +32,8 @@ struct Queue {
     doomed_since: Option<Instant>,
     /// Somebody waits for their room: nothing is collected.
     is_urgent: bool,
+    /// Whether the disk was looked at since the first of them came: it may be nearly full.
+    is_looked_at: bool,
     /// Whether some that were taken are being removed.
     is_removing: bool,
     /// When the first unsynced change came.
@@ -52,6 +54,7 @@ impl Queue {
     fn take(&mut self) -> Vec<Ino> {
         self.doomed_since = None;
         self.is_urgent = false;
+        self.is_looked_at = false;
         self.is_removing = !self.doomed.is_empty();
         std::mem::take(&mut self.doomed)
     }
@@ -134,11 +137,10 @@ impl Reaper {
         }
     }
 
-    /// Removes a scratch file before long; on a disk that is nearly full as soon as the sync before that has ended.
+    /// Removes a scratch file before long; on a disk that is nearly full as soon as the sync before that has ended. Asks nothing of the disk: the
+    /// caller has the turn to change names.
     pub(crate) fn remove_later(&self, ino: Ino) {
-        let is_urgent = self.is_tight();
         let mut queue = self.shared.queue.lock();
-        queue.is_urgent |= is_urgent;
         queue.doomed.push(ino);
         queue.doomed_since.get_or_insert_with(Instant::now);
         drop(queue);
@@ -236,6 +238,12 @@ fn run(shared: &Shared, disk: &Arc<Disk>) {
         let (doomed, closing, removing) = {
             let mut queue = shared.queue.lock();
             while !queue.closing {
+                if queue.may_remove() && !queue.is_looked_at {
+                    queue.is_looked_at = true;
+                    let is_tight = MutexGuard::unlocked(&mut queue, || disk.scratch.is_tight());
+                    queue.is_urgent |= is_tight && queue.may_remove();
+                    continue;
+                }
                 match queue.due() {
                     None => shared.changed.wait(&mut queue),
                     Some(due) if due <= Instant::now() => break,

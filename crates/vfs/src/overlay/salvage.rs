@@ -19,9 +19,11 @@ use attachfs_durable::{OwnDir, Staged, open_own_file_to_read, sweep_abandoned};
 use attachfs_manifest::ContentHash;
 
 use super::error::failed;
-use super::format::{MAGIC, encode, sound_records};
+use super::format::{Secret, encode, sound_records};
 use super::successor::dir_of;
-use super::{Checked, CommitRecord, OverlayFiles, Record, RecoveryError, Scratch, SyncError};
+use super::{
+    Checked, CommitRecord, Journal, OverlayFiles, Record, RecoveryError, Scratch, SyncError,
+};
 
 /// The name of a damaged journal among what was set aside. More of them get numbers, as `journal.1`.
 const JOURNAL_ASIDE: &str = "journal";
@@ -142,7 +144,7 @@ fn is_same(
     Ok(compare().map_err(failed("compare", journal))?)
 }
 
-/// The commits behind the damage whose records can be read and whose files are there. What files they found clean is not taken over: what
+/// The commits behind the damage whose records can be read and whose files are there, of a journal that has its first line. What files they found clean is not taken over: what
 /// became of these files is not known. None if a layer may be lost: they may be about that.
 fn commits_behind(
     files: &OverlayFiles,
@@ -153,19 +155,19 @@ fn commits_behind(
     if next_layer.symlink_metadata().is_ok() {
         return Ok(Vec::new());
     }
-    let mut rest = Vec::new();
-    match open_own_file_to_read(&files.journal) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        journal => {
-            let mut journal = journal?;
-            let read = journal
-                .seek(SeekFrom::Start(checked.sound))
-                .and_then(|_| journal.read_to_end(&mut rest));
-            read.map_err(failed("read", &files.journal))?;
-        }
+    if checked.sound == 0 {
+        // Nothing tells the records of a journal without its first line from bytes that a job chose.
+        return Ok(Vec::new());
     }
+    let secret = Journal::read(&files.journal)?.secret();
+    let mut journal = open_own_file_to_read(&files.journal)?;
+    let mut rest = Vec::new();
+    let read = journal
+        .seek(SeekFrom::Start(checked.sound))
+        .and_then(|_| journal.read_to_end(&mut rest));
+    read.map_err(failed("read", &files.journal))?;
     let mut behind: Vec<CommitRecord> = Vec::new();
-    for record in sound_records(&rest, checked.records) {
+    for record in sound_records(&rest, checked.records, secret) {
         match record {
             Record::Layer { .. } => return Ok(Vec::new()),
             Record::Commit(CommitRecord::Intent {
@@ -214,15 +216,19 @@ fn replace_journal(
 ) -> Result<(), RecoveryError> {
     let staged = Staged::create_in(dir_of(journal))?;
     let mut to = io::BufWriter::new(staged.file());
-    if checked.sound == 0 {
-        to.write_all(MAGIC).map_err(failed("write", journal))?;
+    let secret = if checked.sound == 0 {
+        let secret = Secret::new().map_err(failed("choose a secret of", journal))?;
+        to.write_all(&secret.first_line())
+            .map_err(failed("write", journal))?;
+        secret
     } else {
         let mut from = open_own_file_to_read(journal)?.take(checked.sound);
         io::copy(&mut from, &mut to).map_err(failed("copy", journal))?;
-    }
+        Journal::read(journal)?.secret()
+    };
     let mut bytes = Vec::new();
     for (number, record) in (checked.records..).zip(more) {
-        encode(record, number, &mut bytes)?;
+        encode(record, number, secret, &mut bytes)?;
         to.write_all(&bytes).map_err(failed("write", journal))?;
     }
     to.flush().map_err(failed("write", journal))?;

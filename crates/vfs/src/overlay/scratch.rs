@@ -6,25 +6,26 @@
 //!     <scratch>/aside/4000000000000001.1
 //! ```
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock, Weak};
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use attachfs_durable::steps::Step;
-use attachfs_durable::{DurableError, Facts, Leasing, OwnDir, ReadLease, Space};
+use attachfs_durable::{DurableError, Facts, Leasing, OwnDir, Space};
 use attachfs_tree::Ino;
-use parking_lot::Mutex;
 
 use super::bound::Bound;
+use super::leases::{Lease, Leases};
 
 /// A disk with less room is nearly full, if that is less than a sixteenth of it.
 const TIGHT: u64 = 256 << 20;
-/// Milliseconds within which a lease that somebody drops is gone.
-const DROPPED_WITHIN: u32 = 100;
+/// Within this time the kernel takes a lease from another process that does not give it up (45 s, `/proc/sys/fs/lease-break-time`).
+const BROKEN_WITHIN: Duration = Duration::from_mins(1);
+/// How often is looked whether it has.
+const BROKEN_TICK: Duration = Duration::from_millis(1);
 
 /// The directory of scratch files: `<dir>/<inode number, 16 hex digits>`. It is held open, and this user's
 /// alone.
@@ -35,20 +36,25 @@ pub struct Scratch {
     dir: Option<OwnDir>,
     /// Whether leases tell who writes to the files; asked when somebody needs it.
     tells_writers: OnceLock<bool>,
-    /// The leases on the files, which this process gives up before it opens a file for writing: it would wait for itself.
-    leased: Mutex<HashMap<Ino, Weak<ReadLease>>>,
+    leases: Arc<Leases>,
     /// If the files may only take so much room.
     bound: Option<Bound>,
     /// While this is true, looking at an open file fails, as it does on a network disk that is gone.
     #[cfg(test)]
     pub(crate) is_gone: std::sync::atomic::AtomicBool,
+    /// While this is true, the system does not tell who writes to a file, although it did.
+    #[cfg(test)]
+    pub(crate) tells_no_more: std::sync::atomic::AtomicBool,
+    /// How often the disk was asked for its room.
+    #[cfg(test)]
+    pub(crate) asked_for_room: std::sync::atomic::AtomicU32,
 }
 
 /// What came of asking for a lease on a scratch file.
 #[derive(Debug)]
 pub(crate) enum Leased {
     /// Nobody has it open for writing. Broken when this process opens it so.
-    Granted(Arc<ReadLease>),
+    Granted(Lease),
     /// Somebody has.
     Written,
     /// Nothing is known.
@@ -62,10 +68,14 @@ impl Scratch {
             place: dir.path().to_owned(),
             dir: Some(dir),
             tells_writers: OnceLock::new(),
-            leased: Mutex::default(),
+            leases: Arc::default(),
             bound: None,
             #[cfg(test)]
             is_gone: false.into(),
+            #[cfg(test)]
+            tells_no_more: false.into(),
+            #[cfg(test)]
+            asked_for_room: 0.into(),
         }
     }
 
@@ -137,10 +147,14 @@ impl Scratch {
             place,
             dir: None,
             tells_writers: OnceLock::new(),
-            leased: Mutex::default(),
+            leases: Arc::default(),
             bound: None,
             #[cfg(test)]
             is_gone: false.into(),
+            #[cfg(test)]
+            tells_no_more: false.into(),
+            #[cfg(test)]
+            asked_for_room: 0.into(),
         }
     }
 
@@ -185,30 +199,22 @@ impl Scratch {
         created.map_err(|error| error.source)
     }
 
-    /// Opens a scratch file for reading and writing. Leases on it are broken.
+    /// Opens a scratch file for reading and writing. Leases on it are broken: those of this process at once; another process is waited for.
     pub fn open_file(&self, ino: Ino) -> io::Result<File> {
-        let mut leased = self.leased.lock();
-        if let Some(lease) = leased.remove(&ino).and_then(|lease| lease.upgrade()) {
-            lease.give_up();
-        }
-        let open = || {
+        let since = Instant::now();
+        loop {
+            // Again in each round: a thread may have asked for one meanwhile.
+            self.leases.give_up(ino);
             let opened = self
                 .held()
                 .and_then(|dir| dir.open_file_to_write(&ino.digits()));
-            opened.map_err(|error| error.source)
-        };
-        let mut opened = open();
-        for _ in 0..DROPPED_WITHIN {
-            // Another thread is just dropping its lease.
-            if !matches!(&opened, Err(error) if error.kind() == io::ErrorKind::WouldBlock) {
-                break;
+            let opened = opened.map_err(|error| error.source);
+            let is_leased = |error: &io::Error| error.kind() == io::ErrorKind::WouldBlock;
+            if !opened.as_ref().is_err_and(is_leased) || since.elapsed() > BROKEN_WITHIN {
+                return opened;
             }
-            std::thread::sleep(Duration::from_millis(1));
-            opened = open();
+            std::thread::sleep(BROKEN_TICK);
         }
-        // Nobody gets a lease before it is open.
-        drop(leased);
-        opened
     }
 
     /// Opens a scratch file to make its bytes durable.
@@ -231,22 +237,19 @@ impl Scratch {
         if !self.tells_writers() {
             return Ok(Leased::Unknown);
         }
-        let mut leased = self.leased.lock();
-        if let Some(lease) = leased.get(&ino).and_then(Weak::upgrade) {
-            if lease.holds() {
-                return Ok(Leased::Granted(lease));
-            }
-            // Somebody else broke it, and waits.
-            lease.give_up();
+        #[cfg(test)]
+        if self
+            .tells_no_more
+            .load(std::sync::atomic::Ordering::Relaxed)
+        {
+            return Ok(Leased::Unknown);
         }
-        let lease = match ReadLease::take(self.open_to_read(ino)?)? {
-            Leasing::Granted(lease) => Arc::new(lease),
-            Leasing::Written => return Ok(Leased::Written),
-            Leasing::Unknown => return Ok(Leased::Unknown),
-        };
-        leased.retain(|_, lease| lease.strong_count() > 0);
-        leased.insert(ino, Arc::downgrade(&lease));
-        Ok(Leased::Granted(lease))
+        let lease = self.leases.enter(ino, self.open_to_read(ino)?);
+        Ok(match lease.take()? {
+            Leasing::Granted => Leased::Granted(lease),
+            Leasing::Written => Leased::Written,
+            Leasing::Unknown => Leased::Unknown,
+        })
     }
 
     /// Opens a scratch file for reading.
@@ -304,6 +307,8 @@ impl Scratch {
 
     /// The free room, as far as the files may take it.
     pub fn space(&self) -> Result<Space, DurableError> {
+        #[cfg(test)]
+        (self.asked_for_room).fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let space = self.held()?.space()?;
         Ok(match &self.bound {
             Some(bound) => bound.within(space),

@@ -8,7 +8,7 @@ use attachfs_durable::Staged;
 use attachfs_durable::steps::{Step, perform};
 
 use super::error::failed;
-use super::format::{MAGIC, encode};
+use super::format::{Secret, encode};
 use super::{Journal, JournalError, ReadJournal, Record};
 
 /// How many bytes are written at once.
@@ -35,6 +35,7 @@ pub(super) struct Successor {
     staged: Staged,
     written: u64,
     number: u64,
+    secret: Secret,
     record: Vec<u8>,
     pending: Vec<u8>,
 }
@@ -42,19 +43,21 @@ pub(super) struct Successor {
 impl Successor {
     /// An empty successor of the journal at `path`, which gets the state that was read `from` it first.
     pub(super) fn new(path: &Path, from: ReadJournal) -> Result<Self, JournalError> {
+        let secret = Secret::new().map_err(failed("choose a secret of", path))?;
         Ok(Self {
             from,
             staged: Staged::create_in(dir_of(path))?,
             written: 0,
             number: 0,
+            secret,
             record: Vec::new(),
-            pending: MAGIC.to_vec(),
+            pending: secret.first_line(),
         })
     }
 
     /// Appends a record, in memory or in the file.
     pub(super) fn put(&mut self, record: &Record) -> Result<(), JournalError> {
-        encode(record, self.number, &mut self.record)?;
+        encode(record, self.number, self.secret, &mut self.record)?;
         self.number += 1;
         self.pending.extend_from_slice(&self.record);
         if self.pending.len() >= BUFFER {
@@ -76,6 +79,10 @@ impl Successor {
     /// How many bytes of the other journal are in it.
     pub(super) fn copied(&self) -> u64 {
         self.from.position()
+    }
+
+    pub(super) fn secret(&self) -> Secret {
+        self.secret
     }
 
     /// Copies the rest of the first `len` bytes of the other journal.

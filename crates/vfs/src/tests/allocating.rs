@@ -144,3 +144,31 @@ fn holes_are_found_in_files_of_each_kind() {
     }
     assert_eq!(world.record.count(CallKind::Get), 0);
 }
+
+#[test]
+fn the_times_of_an_input_change_with_each_allocation_as_on_a_disk() {
+    let (world, dir) = (world(), tempdir());
+    let kernel = world.create(dir.path());
+    let handle = kernel.open("a", READ_WRITE, false).unwrap();
+    let behind = 4 * MIB..5 * MIB;
+    let mut last = kernel.stat("a").unwrap();
+    for (how, range) in [
+        (Allocation::Room { keeps_len: false }, 0..MIB),
+        (Allocation::Room { keeps_len: true }, 0..MIB),
+        (Allocation::Room { keeps_len: true }, behind.clone()),
+        (Allocation::Hole, behind.clone()),
+        (Allocation::Zeros { keeps_len: true }, behind),
+    ] {
+        allocate(&kernel, handle, how, range.clone());
+        let now = kernel.stat("a").unwrap();
+        let is_later = now.mtime > last.mtime && now.ctime > last.ctime;
+        assert!(is_later, "{how:?} {range:?}");
+        assert_eq!(now.size, last.size);
+        last = now;
+    }
+    assert_eq!(world.record.count(CallKind::Get), 0, "nothing is fetched");
+    assert!(kernel.cat("a") == bytes(3 * MIB));
+    let (_copy, recovered) = world.after_kill(dir.path());
+    let recovered = recovered.stat("a").unwrap();
+    assert_eq!((recovered.mtime, recovered.size), (last.mtime, last.size));
+}

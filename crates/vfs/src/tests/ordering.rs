@@ -472,28 +472,59 @@ fn taking_over_a_session_cuts_off_a_torn_record_and_lengthens_shortened_files() 
     assert!(journal.starts_with(&bytes[..bytes.len() - 40]));
 }
 
+/// A journal as versions wrote it that had no secret: 4 or 5.
+fn of_version(version: u8, journal: &[u8]) -> Vec<u8> {
+    let mut bytes = b"attachfs journal 5\n".to_vec();
+    bytes[17] = b'0' + version;
+    for ends in super::recovering::record_ends(journal).windows(2) {
+        let mut record = journal[ends[0] as usize..ends[1] as usize].to_vec();
+        let sum = xxhash_rust::xxh3::xxh3_64(&record[..20]);
+        record[20..28].copy_from_slice(&sum.to_le_bytes());
+        bytes.extend(record);
+    }
+    bytes
+}
+
 #[test]
-fn a_journal_of_the_version_before_gets_the_present_number_before_anything_is_appended() {
+fn a_journal_of_an_earlier_version_is_read_and_gets_the_number_5_before_anything_is_appended() {
     let bench = bench();
-    let copy = tempdir();
-    super::world::copy_dir(bench.dir.path(), copy.path());
-    let journal = copy.path().join("journal");
-    let present = std::fs::read(&journal).unwrap();
-    let mut before = present.clone();
-    before[17] = b'4';
-    std::fs::write(&journal, &before).unwrap();
-    let looked_at = bench.world.look(copy.path()).unwrap();
-    assert_eq!(looked_at.dump(), bench.kernel.dump());
-    assert!(
-        std::fs::read(&journal).unwrap() == before,
-        "looking changes nothing"
-    );
-    drop(looked_at);
-    let steps = Recorder::on(copy.path());
-    let recovered = bench.world.recover(copy.path()).unwrap();
-    assert_eq!(all(&steps)[0], about(Step::JournalVersion, "journal"));
-    recovered.mkdir("more").unwrap();
-    assert!(std::fs::read(&journal).unwrap().starts_with(&present));
+    let journal = std::fs::read(bench.dir.path().join("journal")).unwrap();
+    let fifth = of_version(5, &journal);
+    for version in [4, 5] {
+        let copy = tempdir();
+        super::world::copy_dir(bench.dir.path(), copy.path());
+        let journal_path = copy.path().join("journal");
+        let before = of_version(version, &journal);
+        std::fs::write(&journal_path, &before).unwrap();
+        let looked_at = bench.world.look(copy.path()).unwrap();
+        assert_eq!(looked_at.dump(), bench.kernel.dump());
+        assert!(
+            std::fs::read(&journal_path).unwrap() == before,
+            "looking changes nothing"
+        );
+        drop(looked_at);
+        let steps = Recorder::on(copy.path());
+        let recovered = bench.world.recover(copy.path()).unwrap();
+        let renumbered = about(Step::JournalVersion, "journal");
+        assert_eq!(all(&steps).contains(&renumbered), version == 4);
+        assert!(version == 5 || all(&steps)[0] == renumbered);
+        recovered.mkdir("more").unwrap();
+        assert!(std::fs::read(&journal_path).unwrap().starts_with(&fifth));
+        drop(steps);
+        let dump = recovered.dump();
+        drop(recovered);
+
+        let recovered = bench.world.recover(copy.path()).unwrap();
+        assert_eq!(recovered.dump(), dump, "it goes on as it began");
+        let overlay = recovered.vfs.overlay.as_ref().unwrap();
+        overlay.disk.compact().unwrap();
+        let bytes = std::fs::read(&journal_path).unwrap();
+        assert!(bytes.starts_with(b"attachfs journal 6 "));
+        recovered.mkdir("even more").unwrap();
+        let dump = recovered.dump();
+        drop(recovered);
+        assert_eq!(bench.world.recover(copy.path()).unwrap().dump(), dump);
+    }
 }
 
 #[test]

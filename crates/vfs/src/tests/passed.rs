@@ -3,9 +3,11 @@
 
 use std::fs::File;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
+use attachfs_durable::{Leasing, ReadLease};
 use attachfs_tree::Ino;
 use tempfile::TempDir;
 
@@ -284,6 +286,54 @@ fn attributes_of_a_file_that_may_be_mapped_are_not_kept_until_nobody_can_write_t
     drop(unseen);
     assert!(served.found("made").attr.lasting);
     assert!(!take(&served.open("made", READ, false)));
+}
+
+#[test]
+fn a_file_that_may_be_written_unseen_is_not_quiet_once_nothing_tells_who_writes() {
+    let Some(served) = Served::new() else {
+        return;
+    };
+    let vfs = &served.kernel.vfs;
+    let made = served.create("made", READ_WRITE).opened;
+    assert!(take(&made));
+    served.close(made.handle);
+    let scratch = &vfs.writable().unwrap().disk.scratch;
+    scratch.tells_no_more.store(true, Relaxed);
+    let ino = served.ino("made");
+    assert!(vfs.is_written_unseen(ino));
+    assert!(matches!(vfs.quiesce(ino), Err(NotQuiescent::Elsewhere)));
+    // Of a file that only this process has written its own handles say all.
+    served.kernel.put("served", b"here");
+    assert!(vfs.quiesce(served.ino("served")).is_ok());
+    assert!(!vfs.is_written_unseen(served.ino("served")));
+
+    scratch.tells_no_more.store(false, Relaxed);
+    assert!(vfs.quiesce(ino).is_ok());
+    assert!(!vfs.is_written_unseen(ino));
+}
+
+#[test]
+fn an_open_waits_for_the_lease_of_somebody_else_and_does_not_fail() {
+    let Some(served) = Served::new() else {
+        return;
+    };
+    served.kernel.put("f", b"bytes");
+    let path = served.kernel.vfs.open_scratch(served.ino("f")).unwrap().1;
+    let lease = ReadLease::new(File::open(path).unwrap());
+    assert_eq!(lease.take().unwrap(), Leasing::Granted);
+    std::thread::scope(|scope| {
+        let broken = scope.spawn(|| {
+            while lease.holds() {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            // Much longer than a thread needs that runs.
+            std::thread::sleep(Duration::from_millis(400));
+            lease.give_up();
+        });
+        let opened = served.open("f", READ_WRITE, false);
+        assert!(broken.is_finished());
+        served.close(opened.handle);
+    });
 }
 
 #[test]

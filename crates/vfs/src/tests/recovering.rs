@@ -48,7 +48,8 @@ fn steps() -> Vec<(usize, Operation)> {
 
 /// The end of a journal's first line and of each record.
 pub(super) fn record_ends(journal: &[u8]) -> Vec<u64> {
-    let mut ends = vec![b"attachfs journal 5\n".len()];
+    let first = journal.iter().position(|&byte| byte == b'\n').unwrap();
+    let mut ends = vec![first + 1];
     while let Some(&at) = ends.last().filter(|&&at| at < journal.len()) {
         let len = u32::from_le_bytes(journal[at..at + 4].try_into().unwrap());
         ends.push(at + 28 + len as usize + 1);

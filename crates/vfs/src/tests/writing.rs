@@ -441,3 +441,23 @@ fn a_read_only_file_system_changes_nothing_and_keeps_no_files() {
     assert!(vfs.freeze().is_none() && vfs.space().unwrap().is_none());
     vfs.seal().unwrap();
 }
+
+#[test]
+fn deletions_do_not_each_ask_the_disk_for_its_room() {
+    let (world, dir) = (World::new(&[]), tempdir());
+    let kernel = world.create(dir.path());
+    for number in 0..200 {
+        kernel.put(&format!("{number}"), b"1");
+    }
+    let scratch = &kernel.vfs.writable().unwrap().disk.scratch;
+    let asked = || {
+        let asked = &scratch.asked_for_room;
+        asked.load(std::sync::atomic::Ordering::Relaxed)
+    };
+    let before = asked();
+    for number in 0..200 {
+        kernel.unlink(&format!("{number}")).unwrap();
+    }
+    // The thread that removes the files asks, once for all that it collects in half a second.
+    assert!(asked() - before <= 20, "{}", asked() - before);
+}

@@ -119,6 +119,45 @@ fn entries_of_a_listing_that_the_kernel_keeps_are_each_met_once_while_they_are_b
 }
 
 #[test]
+fn two_who_opened_a_directory_before_a_change_each_meet_what_stays_once() {
+    for half_way in [0, 1] {
+        let Some((tree, all)) = many() else {
+            return;
+        };
+        let opened = || {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+            Dir::new(open(tree.at("many"), flags, Mode::empty()).unwrap()).unwrap()
+        };
+        let mut two = [opened(), opened()];
+        let name = |entry: io::Result<rustix::fs::DirEntry>| {
+            let entry = entry.unwrap();
+            entry.file_name().to_str().unwrap().to_owned()
+        };
+        let mut next = || {
+            two[half_way]
+                .next()
+                .map(|entry| name(entry.map_err(io::Error::from)))
+        };
+        let mut met: Vec<_> = (0..500).map_while(|_| next()).collect();
+        // What was met already goes.
+        fs::remove_file(tree.at("many").join(&all[0])).unwrap();
+        // This one reads all of it anew, and the kernel might keep that for both.
+        assert_eq!(names_from(&mut two[1 - half_way]), all[1..]);
+        let mut next = || {
+            two[half_way]
+                .next()
+                .map(|entry| name(entry.map_err(io::Error::from)))
+        };
+        met.extend(std::iter::from_fn(&mut next));
+        met.retain(|name| !name.starts_with('.'));
+        met.sort();
+        assert!(met == all, "{} entries, {half_way}", met.len());
+        drop(two);
+        tree.unmount();
+    }
+}
+
+#[test]
 fn who_reads_a_listing_that_the_kernel_loses_half_way_still_meets_each_entry_once() {
     let Some((tree, all)) = many() else {
         return;

@@ -1,6 +1,7 @@
 //! Reading journals that are whole, torn or damaged.
 
 use super::*;
+use crate::overlay::format::sound_records;
 use attachfs_tree::Timestamp;
 
 fn record(seconds: i64) -> Record {
@@ -167,15 +168,27 @@ fn zeros_that_no_power_loss_leaves_are_damage() {
 
 #[test]
 fn a_journal_without_its_first_line_is_an_error_that_says_how_much_there_is() {
-    for len in [0, 5, 18] {
-        let error = read(&MAGIC[..len], Path::new("j")).unwrap_err();
-        assert!(matches!(error, JournalError::CutOff { len: said, .. } if said == len));
+    let first = Secret::new().unwrap().first_line();
+    for len in [0, 5, 18, 19, 20, first.len() - 1] {
+        let error = read(&first[..len], Path::new("j")).unwrap_err();
+        assert!(
+            matches!(error, JournalError::CutOff { len: said, .. } if said == len),
+            "{error}"
+        );
     }
-    let error = read(b"something else entirely", Path::new("j")).unwrap_err();
-    assert!(matches!(error, JournalError::NotAJournal(_)));
+    for other in [
+        "something else entirely",
+        "attachfs journal 6 0000000000000000\n",
+        "attachfs journal 6 00000000000000g1\n",
+        "attachfs journal 6 +000000000000001\n",
+        "attachfs journal 6 00000000000000001",
+    ] {
+        let error = read(other.as_bytes(), Path::new("j")).unwrap_err();
+        assert!(matches!(error, JournalError::NotAJournal(_)), "{other}");
+    }
     for other in [
         "attachfs journal 3\n",
-        "attachfs journal 6\n",
+        "attachfs journal 7\n",
         "attachfs journal 40\n...",
     ] {
         let error = read(other.as_bytes(), Path::new("j")).unwrap_err();
@@ -184,6 +197,40 @@ fn a_journal_without_its_first_line_is_an_error_that_says_how_much_there_is() {
             "{other}"
         );
     }
+}
+
+/// Records of a journal without its first line: one that holds bytes which look like a record, and one after it. The header of the
+/// first one is damaged.
+fn with_bytes_of_a_job(secret: Secret) -> (Vec<u8>, Record) {
+    let (mut forged, mut bytes, mut after) = (Vec::new(), Vec::new(), Vec::new());
+    encode(&record(7), 3, Secret::default(), &mut forged).unwrap();
+    let holder = Record::Mutation(attachfs_tree::Mutation::SetXattr {
+        ino: attachfs_tree::Ino::ROOT,
+        name: b"user.x".to_vec().into(),
+        value: forged.into(),
+        time: Timestamp::default(),
+    });
+    encode(&holder, 3, secret, &mut bytes).unwrap();
+    encode(&record(4), 4, secret, &mut after).unwrap();
+    bytes.extend(after);
+    bytes[20] ^= 1;
+    (bytes, record(4))
+}
+
+#[test]
+fn bytes_that_a_job_chose_are_no_record_behind_a_damaged_header() {
+    let secret = Secret::new().unwrap();
+    let (bytes, after) = with_bytes_of_a_job(secret);
+    let found: Vec<_> = sound_records(&bytes, 3, secret).collect();
+    assert_eq!(found, [after]);
+    let (bytes, _) = with_bytes_of_a_job(Secret::default());
+    assert_eq!(sound_records(&bytes, 3, Secret::default()).count(), 0);
+}
+
+#[test]
+fn each_journal_has_a_secret_of_its_own() {
+    let secret = || Journal::read(&journal_of(&[]).1).unwrap().secret();
+    assert!(secret() != secret());
 }
 
 #[test]

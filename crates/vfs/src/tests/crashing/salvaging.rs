@@ -184,6 +184,45 @@ fn commits_behind_a_damaged_record_stay_known_unless_a_layer_may_be_lost() {
     assert_eq!(repair(&world, with_layer.path()).unwrap().commits, 0);
 }
 
+#[test]
+fn what_a_job_wrote_into_an_attribute_does_not_end_a_commit_if_a_header_is_damaged() {
+    let world = base();
+    let dir = tempdir();
+    let kernel = world.create(dir.path());
+    let intent = CommitRecord::Intent {
+        generation: 1,
+        key: "1.manifest".to_owned(),
+        hash: ContentHash::of(b"1"),
+        clean: Vec::new(),
+    };
+    kernel.vfs.record_commit(intent).unwrap();
+    // The record of another session has all that a job can know.
+    let other = tempdir();
+    let elsewhere = world.create(other.path());
+    let journal = other.path().join("journal");
+    let begin = fs::metadata(&journal).unwrap().len() as usize;
+    for _ in 0..5 {
+        let published = CommitRecord::Published { generation: 1 };
+        elsewhere.vfs.record_commit(published).unwrap();
+    }
+    let forged = fs::read(&journal).unwrap().split_off(begin);
+    let begin = records(dir.path());
+    kernel.set_xattr("a", "user.x", &forged).unwrap();
+    drop(kernel);
+
+    let journal = dir.path().join("journal");
+    let mut bytes = fs::read(&journal).unwrap();
+    let header = record_ends(&bytes)[begin] as usize;
+    bytes[header] ^= 4;
+    fs::write(&journal, bytes).unwrap();
+    repair(&world, dir.path()).unwrap();
+    let commits = checked(&world, dir.path()).commits;
+    assert!(
+        matches!(commits[..], [CommitRecord::Intent { .. }]),
+        "{commits:?}"
+    );
+}
+
 /// A session with each kind of damage that is repaired.
 fn damaged(world: &World) -> TempDir {
     let dir = session(world, false);
