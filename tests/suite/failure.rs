@@ -1,5 +1,6 @@
 //! What goes wrong around a mount: that it is said, with what to do, that it is told apart by its exit code, and that nothing is lost.
 
+mod filling;
 mod limits;
 mod mounts;
 mod reads;

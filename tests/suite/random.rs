@@ -15,9 +15,13 @@ use crate::tree::{Detail, Tree, copy};
 mounting_from_both_stores![random_work_with_kills_and_commits_is_what_it_is_in_a_plain_folder,];
 
 /// SplitMix64, by Sebastiano Vigna: a small generator, good enough to choose what to do.
-struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
@@ -26,7 +30,7 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound
     }
 

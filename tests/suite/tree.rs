@@ -78,6 +78,12 @@ impl Tree {
         self
     }
 
+    /// What is left of it without this path.
+    pub(crate) fn without_path(mut self, path: &Path) -> Self {
+        self.0.remove(path);
+        self
+    }
+
     /// Fails the test, naming the differences, unless the trees are the same.
     #[track_caller]
     pub(crate) fn assert_is(&self, expected: &Self) {

@@ -24,7 +24,7 @@ const GRACE: Duration = Duration::from_millis(100);
 pub(crate) async fn quiesce(vfs: &Vfs, ino: Ino) -> Result<Quiescent<'_>, NotQuiescent> {
     for _ in 0..LOOKED_AT {
         let quiescent = settled(vfs, ino).await?;
-        let Some(rest) = until_told(&quiescent.stamp()) else {
+        let Some(rest) = until_told(&quiescent.stamp(), SystemTime::now()) else {
             return Ok(quiescent);
         };
         drop(quiescent);
@@ -59,14 +59,12 @@ pub(crate) fn whole(quiescent: &Quiescent<'_>) -> FileToStore {
 
 /// How long it takes until the file's times show the next change for certain; `None` if they do now. A time far in
 /// the future was set before the clock was set back.
-fn until_told(stamp: &FileStamp) -> Option<Duration> {
+fn until_told(stamp: &FileStamp, now: SystemTime) -> Option<Duration> {
     let tick = match stamp.ctime_ns % 1_000_000_000 {
         0 => COARSE_TICK,
         _ => TICK,
     };
-    let now = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .ok()?;
+    let now = now.duration_since(SystemTime::UNIX_EPOCH).ok()?;
     let age = now.as_nanos() as i128 - stamp.ctime_ns;
     let tick_ns = tick.as_nanos() as i128;
     (-tick_ns..tick_ns).contains(&age).then(|| {
@@ -79,23 +77,48 @@ fn until_told(stamp: &FileStamp) -> Option<Duration> {
 mod tests {
     use super::*;
 
+    /// The stamp of a file that was just written, and the present time.
+    fn written() -> (FileStamp, SystemTime) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("output");
+        std::fs::write(&path, "output").unwrap();
+        let stamp = FileStamp::at(&path).unwrap();
+        let since = Duration::from_nanos(stamp.ctime_ns as u64);
+        (stamp, SystemTime::UNIX_EPOCH + since)
+    }
+
+    #[test]
+    fn a_file_that_just_changed_is_waited_for_also_if_the_clock_was_set_back_a_little() {
+        let (stamp, then) = written();
+        assert!(until_told(&stamp, then).is_some());
+        assert!(until_told(&stamp, then + TICK / 2).is_some());
+        assert!(until_told(&stamp, then - TICK / 2).is_some());
+        assert_eq!(until_told(&stamp, then + TICK), None);
+    }
+
+    #[test]
+    fn a_clock_that_jumps_makes_no_commit_wait() {
+        let (stamp, then) = written();
+        let hour = Duration::from_hours(1);
+        // Forward, back, and to before 1970: one wait would not make it older.
+        for now in [
+            then + hour,
+            then - hour,
+            SystemTime::UNIX_EPOCH - Duration::from_secs(1),
+        ] {
+            assert_eq!(until_told(&stamp, now), None);
+        }
+    }
+
     #[test]
     fn times_of_whole_seconds_show_the_next_change_some_seconds_later() {
-        let now = SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap();
-        let stamp = |ctime_ns| FileStamp {
-            dev: 1,
-            ino: 1,
-            size: 1,
-            mtime_ns: 0,
-            ctime_ns,
+        let second = Duration::from_secs(1);
+        let then = SystemTime::UNIX_EPOCH + 1_800_000_000 * second;
+        let stamp = FileStamp {
+            ctime_ns: 1_800_000_000_000_000_000,
+            ..written().0
         };
-        let second = 1_000_000_000;
-        let started = now.as_nanos() as i128 / second * second;
-        assert!(until_told(&stamp(started)) > Some(Duration::from_secs(1)));
-        assert_eq!(until_told(&stamp(started - 4 * second)), None);
-        assert!(until_told(&stamp(now.as_nanos() as i128 | 1)) <= Some(TICK));
-        assert_eq!(until_told(&stamp(started - second + 1)), None);
+        assert!(until_told(&stamp, then + second / 2) > Some(second));
+        assert_eq!(until_told(&stamp, then + 4 * second), None);
     }
 }

@@ -70,7 +70,7 @@ impl Unfinished {
         }
         let key = parse_key(&key)?;
         let (account, named) = whole(vfs, session, generation)?;
-        drop(named);
+        uploader.confirm(&named, observer).await?;
         send(store, &key, bytes.into()).await?;
         observer.step(CommitStep::Sent);
         vfs.record_commit(CommitRecord::Published { generation })?;

@@ -175,8 +175,53 @@ fn a_commit_that_hangs_is_cancelled_by_its_user() {
     });
 }
 
+#[test]
+fn credentials_that_expire_during_a_commit_are_told_with_what_to_do_and_it_goes_on_with_new_ones() {
+    Machine::mounting_from_s3(|machine| {
+        let expired = Mishap::Error {
+            status: 400,
+            code: "ExpiredToken",
+        };
+        // The first outputs, some of them, the manifest.
+        for (number, (part, after)) in [("/Data/", 0), ("/Data/", 5), ("/Manifests/", 0)]
+            .into_iter()
+            .enumerate()
+        {
+            let manifest = base(machine);
+            let mount = machine.mount(args![&manifest], format!("mnt{number}"));
+            for file in 0..20 {
+                let text = format!("{number} {file}");
+                fs::write(mount.dir.join(format!("new{file}")), text).unwrap();
+            }
+            mount.until_all_is_closed(machine);
+            let expected = Tree::read(&mount.dir, Detail::Committed);
+            for session in [mount.dir.as_os_str(), mount.session.as_ref()] {
+                if session == mount.session.as_str() {
+                    machine.ok(args!["umount", &mount.dir]);
+                }
+                let rule = Rule::on("PUT", expired.clone()).of(part).after(after);
+                machine.server().add(rule);
+                let refused = machine.says(args!["commit", session]);
+                refused
+                    .with_code(13)
+                    .saying("ExpiredToken")
+                    .saying("the credentials have expired; log in again")
+                    .saying("nothing is lost")
+                    .saying("commit once more");
+                assert_eq!(machine.published(&mount.session), []);
+                machine.server().heal();
+            }
+            let commit = machine.json(args!["commit", &mount.session]);
+            let diff = commit["manifest"]["address"].as_str().unwrap();
+            let look = format!("look{number}");
+            let look = machine.mount(args!["--read-only", &manifest, diff], look);
+            Tree::read(&look.dir, Detail::Committed).assert_is(&expected);
+        }
+    });
+}
+
 /// A file system of a few megabytes; none if this user may not make one.
-fn small_disk(machine: &Machine, name: &str) -> Option<PathBuf> {
+pub(super) fn small_disk(machine: &Machine, name: &str) -> Option<PathBuf> {
     let at = machine.dir(name);
     let mount = Command::new("mount")
         .args(["-t", "tmpfs", "-o", "size=6m,mode=700", "small"])

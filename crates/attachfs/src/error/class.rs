@@ -129,9 +129,15 @@ said! {
 impl From<CommitError> for Error {
     fn from(error: CommitError) -> Self {
         let is_of_links = matches!(error, CommitError::OutgoingLinks(_));
-        let said = Self::new(error.class(), "the commit stopped").because(error);
+        let class = error.class();
+        let said = Self::new(class, "the commit stopped").because(error);
         if is_of_links {
             return said.advise("`commit --symlinks skip` leaves them out");
+        }
+        if class == FailureClass::Incomplete {
+            return said.advise(
+                "nothing is lost, the session has all of it; commit once more when that is mended, and it goes on",
+            );
         }
         said
     }

@@ -149,6 +149,12 @@ impl<'a> Life<'a> {
     /// Rounds, until there were enough or the time is over; then all is committed.
     pub(super) fn live(&mut self, end: Instant, summary: &mut Summary) -> Result<()> {
         let lived = self.rounds(end, summary);
+        self.account(summary);
+        lived
+    }
+
+    /// Adds what the workers did.
+    fn account(&self, summary: &mut Summary) {
         for worker in &self.workers {
             summary.steps += worker.steps;
             summary.refused += worker.refused;
@@ -158,7 +164,6 @@ impl<'a> Life<'a> {
         }
         summary.no_space += self.excuses.no_space.load(Ordering::SeqCst);
         summary.after_death += self.excuses.after_death.load(Ordering::SeqCst);
-        lived
     }
 
     fn rounds(&mut self, end: Instant, summary: &mut Summary) -> Result<()> {

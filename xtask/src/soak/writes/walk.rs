@@ -24,6 +24,8 @@ fn courses(step: &str) -> &'static [Course] {
     match step {
         "EarlyHashed" | "EarlySent" => &[Course::Early],
         "GroupNames" | "DirName" => &[Course::InADirectory],
+        "ScratchShorten" => &[Course::Shortened],
+        "JournalUndo" => &[Course::RefusedRecord],
         "JournalCut" => &[Course::TakenUp(Left::TornRecord)],
         "JournalVersion" => &[Course::TakenUp(Left::EarlierVersion)],
         "ScratchLengthen" => &[Course::TakenUp(Left::ShortFile)],

@@ -136,13 +136,12 @@ impl Life<'_> {
     }
 
     /// Writes zeros behind the end of an input, in the mount and on the disk, and gives its inode.
-    fn lengthen_an_input(&self) -> Result<u64> {
+    pub(super) fn lengthen_an_input(&self) -> Result<u64> {
         for root in [&self.plain, &self.point] {
-            let path = root.join(WORKERS[0]).join(SHORT);
-            let file = OpenOptions::new().write(true).open(&path)?;
+            let file = OpenOptions::new().write(true).open(short_input(root))?;
             file.write_all_at(&vec![0; (LONG - WRITTEN) as usize], WRITTEN)?;
         }
-        let lengthened = fs::metadata(self.point.join(WORKERS[0]).join(SHORT))?;
+        let lengthened = fs::metadata(short_input(&self.point))?;
         // The kernel tells of the close a moment later.
         std::thread::sleep(Duration::from_millis(100));
         Ok(lengthened.ino())
@@ -152,9 +151,19 @@ impl Life<'_> {
 impl Left {
     /// Adds what is then left so to the inputs of a worker.
     pub(super) fn add_inputs(self, root: &Path) -> Result<()> {
-        if self == Self::ShortFile {
-            fs::write(root.join(SHORT), bytes(1, 0, WRITTEN))?;
+        match self {
+            Self::ShortFile => add_short_input(root),
+            _ => Ok(()),
         }
-        Ok(())
     }
+}
+
+/// Adds the input that gets zeros at its end to those of a worker.
+pub(super) fn add_short_input(root: &Path) -> Result<()> {
+    Ok(fs::write(root.join(SHORT), bytes(1, 0, WRITTEN))?)
+}
+
+/// Where it is in a mount.
+pub(super) fn short_input(root: &Path) -> PathBuf {
+    root.join(WORKERS[0]).join(SHORT)
 }

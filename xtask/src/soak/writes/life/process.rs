@@ -1,5 +1,6 @@
 //! The process of the mount: it is started, ends in order, is killed where it halts or at any time, and another one takes the session up.
 
+use std::process::{Command, Stdio};
 use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -102,6 +103,10 @@ impl Life<'_> {
             command.args(&self.manifests);
         }
         command.arg(&self.point);
+        if self.walk.as_ref().is_some_and(Walk::has_limits) {
+            // Else a write beyond a limit ends the process, and is no error.
+            command = behind(&["env", "--ignore-signal=XFSZ"], &command);
+        }
         Mount::start(command, &self.point, &log, Some(&watch))
     }
 
@@ -232,4 +237,21 @@ impl Life<'_> {
         self.pause_walk(false);
         Ok(())
     }
+}
+
+/// A command as the arguments of another one.
+fn behind(words: &[&str], command: &Command) -> Command {
+    let mut outer = Command::new(words[0]);
+    outer
+        .args(&words[1..])
+        .arg(command.get_program())
+        .args(command.get_args())
+        .stdin(Stdio::null());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => outer.env(name, value),
+            None => outer.env_remove(name),
+        };
+    }
+    outer
 }

@@ -1,17 +1,20 @@
 //! A life in which processes halt at one place, until one was killed there.
 
+use std::fs::{self, OpenOptions};
+use std::io;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow, ensure};
 use rustix::fs::XattrFlags;
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
 use super::super::Summary;
 use super::super::events::{Disturbance, Event};
 use super::super::halts::Halt;
 use super::Life;
-use super::marring::Left;
+use super::marring::{Left, add_short_input, short_input};
 
 /// What goes wrong with the store in a walk, in thousandths: before, in the midst and after a write is done, of chunks and of manifests.
 pub(super) const WALKED_FAULTS: &str = "chunk_internal=100&chunk_cut=60&chunk_close=60&chunk_failed=60&manifest_internal=100&manifest_cut=100&manifest_close=150&manifest_failed=150";
@@ -29,6 +32,10 @@ pub(in super::super) enum Course {
     Early,
     /// The journal grows until it is replaced by a shorter one.
     LongJournal,
+    /// An input that got bytes at its end loses them.
+    Shortened,
+    /// A record finds room for a part of it only.
+    RefusedRecord,
     /// The process is killed, leaves its files so, and another one takes them up.
     TakenUp(Left),
     /// The journal is damaged, and `fsck --repair` mends it.
@@ -63,12 +70,17 @@ impl Walk {
     pub(super) fn add_inputs(&self, root: &Path) -> Result<()> {
         match self.course {
             Course::TakenUp(left) => left.add_inputs(root),
+            Course::Shortened => add_short_input(root),
             _ => Ok(()),
         }
     }
 
     pub(super) fn is_on_the_disk_of_logs(&self) -> bool {
         self.course == Course::Ended
+    }
+
+    pub(super) fn has_limits(&self) -> bool {
+        self.course == Course::RefusedRecord
     }
 
     pub(super) fn is_early(&self) -> bool {
@@ -80,11 +92,19 @@ impl Life<'_> {
     /// Lives until a process has halted at the place that is wanted and was killed there. Then all is as it would have been without. Says
     /// whether one came there.
     pub(in super::super) fn walk(&mut self, summary: &mut Summary) -> Result<bool> {
+        let walked = self.walk_its_course(summary);
+        self.account(summary);
+        walked
+    }
+
+    fn walk_its_course(&mut self, summary: &mut Summary) -> Result<bool> {
         let course = self.walk.as_ref().context("this life is no walk")?.course;
         match course {
             Course::Usual | Course::InADirectory => self.walk_usually(summary)?,
             Course::Early => self.send_early(summary)?,
             Course::LongJournal => self.grow_the_journal(summary)?,
+            Course::Shortened => self.shorten(summary)?,
+            Course::RefusedRecord => self.refuse_a_record(summary)?,
             Course::TakenUp(left) => {
                 self.walk_through(Event::Committed(Disturbance::None), summary)?;
                 self.walk_through(Event::Compared, summary)?;
@@ -195,6 +215,62 @@ impl Life<'_> {
             Ok(grown) => grown.context("the journal does not grow"),
             Err(_) => anyhow::bail!("who made the journal grow panicked"),
         }
+    }
+
+    /// Does one thing in the mount; if the process halts meanwhile, it is killed.
+    fn until_it_halts(
+        &mut self,
+        act: impl FnOnce() -> io::Result<()> + Send,
+    ) -> Result<io::Result<()>> {
+        thread::scope(|scope| {
+            let acting = scope.spawn(act);
+            while !acting.is_finished() && !self.has_halted() {
+                thread::sleep(Duration::from_millis(2));
+            }
+            if self.has_halted() {
+                self.kill()?;
+            }
+            let acted = acting.join();
+            acted.map_err(|_| anyhow!("who worked in the mount panicked"))
+        })
+    }
+
+    /// The bytes that an input got, and some of its own, are cut off.
+    fn shorten(&mut self, summary: &mut Summary) -> Result<()> {
+        self.walk_through(Event::Compared, summary)?;
+        self.quiet();
+        self.lengthen_an_input()?;
+        let [plain, point] = [&self.plain, &self.point].map(|root| short_input(root));
+        let cut = |path: &Path| OpenOptions::new().write(true).open(path)?.set_len(3000);
+        let shortened = self.until_it_halts(|| cut(&point))?;
+        // The record of it is durable before the scratch file is shortened.
+        cut(&plain)?;
+        if self.has_halted() {
+            return self.come_back(summary);
+        }
+        shortened.context("an input cannot be shortened")
+    }
+
+    /// The kernel takes the first bytes of a record and no more.
+    fn refuse_a_record(&mut self, summary: &mut Summary) -> Result<()> {
+        self.walk_through(Event::Compared, summary)?;
+        self.quiet();
+        let mount = self.mount.as_ref().context("nothing is mounted")?;
+        let pid = Pid::from_raw(mount.pid().cast_signed());
+        let limit = |bytes| Rlimit {
+            current: bytes,
+            maximum: None,
+        };
+        let journal = fs::metadata(self.session.join("journal"))?.len();
+        prlimit(pid, Resource::Fsize, limit(Some(journal + 10)))?;
+        let at = self.point.join(super::WORKERS[0]).join("refused");
+        let made = self.until_it_halts(|| fs::create_dir(&at))?;
+        ensure!(made.is_err(), "a directory without a record");
+        if self.has_halted() {
+            return self.come_back(summary);
+        }
+        prlimit(pid, Resource::Fsize, limit(None))?;
+        Ok(())
     }
 
     /// Waits until the mount's process halts, for a while.
