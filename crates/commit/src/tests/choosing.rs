@@ -546,11 +546,11 @@ async fn a_file_that_is_too_large_is_named_before_anything_is_hashed_and_the_oth
     fs.truncate("in/b", size).unwrap();
     for dry in [true, false] {
         let options = CommitOptions::default();
-        let error = match dry {
-            true => preview(&fs.session, &options, &crate::testing::At(|_| {}))
-                .await
-                .map(drop),
-            false => committed(&world, &fs, &options).await.map(drop),
+        let error = if dry {
+            let shown = preview(&fs.session, &options, &crate::testing::At(|_| {})).await;
+            shown.map(drop)
+        } else {
+            committed(&world, &fs, &options).await.map(drop)
         };
         let error = error.unwrap_err();
         let CommitError::TooLarge { files, .. } = &error else {
