@@ -375,7 +375,8 @@ pub(crate) struct Mount {
 
 /// List sessions: mounts, and sessions with uncommitted changes.
 ///
-/// A session whose directory is not there now, because its disk is not mounted for example, is
+/// `mounted`, or `in use` by a process without a mount (detached, or being committed: `status` tells); `left` without a process, or `dead` if its mount is
+/// still there, which `umount` takes away; `ending` if it was half deleted. A session whose directory is not there now, because its disk is not mounted for example, is
 /// `unreachable`, and is not forgotten. One in whose directory there is another session now is `lost`.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct List {

@@ -305,7 +305,7 @@ pub(crate) fn is_taken(error: &CommitError) -> bool {
 }
 
 /// The changes as a diff manifest, whose parent is what readers have without it.
-fn diff_manifest(
+pub(crate) fn diff_manifest(
     open: &OpenSession,
     tree: &LayeredBase,
     before: &Before,
@@ -348,7 +348,10 @@ fn same_parent(expected: ContentHash, found: ContentHash) -> Result<(), CommitEr
 }
 
 /// The manifests of the earlier commits that the next one goes on from.
-fn earlier_manifests(open: &OpenSession, before: &Before) -> Result<Vec<Vec<u8>>, CommitError> {
+pub(crate) fn earlier_manifests(
+    open: &OpenSession,
+    before: &Before,
+) -> Result<Vec<Vec<u8>>, CommitError> {
     let goes_on = |commit: &&Committed| {
         before
             .since()
