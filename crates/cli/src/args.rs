@@ -48,7 +48,7 @@ files out which something the command left behind had open for writing; a comman
 /// bucket or a directory). attachfs mounts it at once; bytes are fetched as they are read. What is
 /// written goes to a session on the local disk and is committed as a diff manifest.
 #[derive(Debug, Parser)]
-#[command(version, about, after_help = EXIT_CODES, max_term_width = 100)]
+#[command(version, about, after_help = format!("{}\n\n{EXIT_CODES}", values::SIZES), max_term_width = 100)]
 pub(crate) struct Args {
     #[command(flatten)]
     pub(crate) globals: Globals,
@@ -260,9 +260,9 @@ pub(crate) struct Snapshot {
     pub(crate) store: Option<String>,
     #[command(flatten)]
     pub(crate) publishing: upload::Publishing,
-    /// Cut files longer than this many bytes into objects of that length, or `none`. Default:
-    /// 268435456 (256 MiB). 2023-03-03 cuts nothing.
-    #[arg(long, value_name = "BYTES|none", value_parser = values::parse_chunk_size)]
+    /// Cut files longer than this into objects of that length, or `none`. Default:
+    /// 256MiB. 2023-03-03 cuts nothing.
+    #[arg(long, value_name = "SIZE|none", value_parser = values::parse_chunk_size)]
     pub(crate) chunk_size: Option<attachfs::ChunkSize>,
     /// The format of the manifest.
     #[arg(long, value_enum, default_value = "2025-12")]

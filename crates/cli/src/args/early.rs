@@ -6,7 +6,7 @@ use attachfs::EarlyUploads;
 use clap::Args;
 use clap::builder::BoolishValueParser;
 
-use super::s3::parse_rate;
+use super::values::parse_rate;
 
 /// What is sent before the commit. Where output directories are declared (`--output-dir`), what is written there is sent
 /// while the job goes on.
@@ -21,7 +21,7 @@ pub(crate) struct EarlyUpload {
     no_early_upload: bool,
     /// Bytes a second that are sent before the commit, at most, on average over some files; such as 10MB or 1GiB. Default: as
     /// many as --max-bandwidth lets pass.
-    #[arg(long, value_name = "BYTES", value_parser = parse_rate)]
+    #[arg(long, value_name = "SIZE", value_parser = parse_rate)]
     early_upload_rate: Option<NonZeroU64>,
 }
 
