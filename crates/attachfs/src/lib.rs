@@ -57,6 +57,7 @@ mod opened;
 #[cfg(test)]
 mod ordering;
 mod output_file;
+mod outputs;
 mod places;
 mod prefetching;
 mod presence;
@@ -137,6 +138,7 @@ pub use manifests::{
 };
 pub use metrics::{MetricsAddress, ParseMetricsAddressError};
 pub use mount::{Mount, MountPoint, MountRequest, MountSession, Owner};
+pub use outputs::check_output_dirs;
 pub use places::Places;
 pub use prefetching::PrefetchStats;
 pub use presence::{Presence, presence_of};

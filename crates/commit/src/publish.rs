@@ -192,6 +192,7 @@ impl Commit<Uploaded> {
         }
         if node_changes.is_empty() {
             vfs.accept(&terms.accepted)?;
+            open.early().nothing_new(clean.iter().map(|file| file.ino));
             return Ok((None, account));
         }
         // What was read meanwhile counts, too.

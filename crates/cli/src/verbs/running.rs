@@ -41,9 +41,8 @@ async fn run_it(globals: &Globals, args: Run, open_files: OpenFiles) -> Result<(
     let mut quit = StopSignal::listen(Stop::Quit)?;
     let mut terminate = StopSignal::listen(Stop::Terminate)?;
     let mut hang_up = StopSignal::listen(Stop::HangUp)?;
-    for dir in &args.output_dir {
-        attachfs::parse_path(dir)?;
-    }
+    attachfs::check_output_dirs(&args.output_dir)?;
+    args.early_upload.check(!args.output_dir.is_empty())?;
     if is_piped(args.manifest_to.output.as_deref()) {
         let reason = "standard output is the command's: name a file for the manifest";
         return Err(attachfs::Error::usage(reason).into());

@@ -146,6 +146,52 @@ async fn no_more_is_sent_early_in_a_second_than_was_allowed() {
     early.stop().await;
 }
 
+/// Waits until so many files count as sent, and so many wait.
+async fn until_counted(fs: &Fs, files: u64, waiting: u64) {
+    let counted = || {
+        let counts = fs.session.early().counts();
+        (counts.files, counts.waiting) == (files, waiting)
+    };
+    until(&format!("{files} sent, {waiting} wait"), counted).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_counts_as_sent_or_waiting_and_only_where_a_commit_takes_it() {
+    let dir = tempdir();
+    let store = Arc::new(RecordStore::new(Arc::new(MemoryStore::new())));
+    let world = World::new(store.clone(), CUT, &base()).await;
+    let fs = world.create(dir.path());
+    fs.mkdir("out/sub").unwrap();
+    let early = start(&world, &fs);
+    for name in ["out/one", "out/sub/two"] {
+        fs.write(name, 0, name.as_bytes()).unwrap();
+    }
+    until_counted(&fs, 2, 0).await;
+    // One that was sent and is changed waits, for longer now, and does not count as sent meanwhile.
+    fs.write("out/one", 0, b"OUT/ONE").unwrap();
+    until_counted(&fs, 1, 1).await;
+    until_counted(&fs, 2, 0).await;
+    // What is renamed out of the output directories is no output, be it by a directory above it.
+    fs.rename("out/one", "one").unwrap();
+    until_counted(&fs, 1, 0).await;
+    fs.rename("out/sub", "sub").unwrap();
+    until_counted(&fs, 0, 0).await;
+    let puts = store.count(CallKind::Put);
+    fs.rename("one", "out/one").unwrap();
+    fs.rename("sub", "out/sub").unwrap();
+    until_counted(&fs, 2, 0).await;
+    assert_eq!(store.count(CallKind::Put), puts, "they are in the store");
+    committed(&world, &fs, &outputs()).await.unwrap();
+    until_counted(&fs, 0, 0).await;
+    // A file that is as it was is none that is to be committed.
+    fs.write("out/again", 0, b"scene").unwrap();
+    until_counted(&fs, 1, 0).await;
+    fs.rename("out/again", "out/one").unwrap();
+    committed(&world, &fs, &outputs()).await.unwrap();
+    until_counted(&fs, 0, 0).await;
+    early.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_hangs_keeps_neither_a_commit_nor_the_end_waiting() {
     let dir = tempdir();
