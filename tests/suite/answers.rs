@@ -104,8 +104,7 @@ fn a_dry_run_after_a_repair_and_status_say_that_the_commit_asks() {
     Machine::mounting_from_directory(|machine| {
         let mount = mounted(machine, "mnt");
         let session = mount.session.as_str();
-        fs::write(mount.dir.join("first"), "first").unwrap();
-        mount.until_all_is_closed(machine);
+        fs::create_dir(mount.dir.join("first")).unwrap();
         fs::write(mount.dir.join("second"), "second").unwrap();
         mount.kill_when_all_is_closed(machine);
         detach(&mount.dir);
@@ -285,5 +284,72 @@ fn who_joins_an_unmount_is_told_who_is_at_work() {
         for ended in ended {
             ended.printing("1.manifest");
         }
+    });
+}
+
+#[test]
+fn a_name_that_means_nothing_is_told_with_what_is_there() {
+    Machine::mounting_from_directory(|machine| {
+        machine
+            .says(args!["status", "009"])
+            .with_code(2)
+            .saying("there is no session and no mount \"009\"")
+            .saying("the beginning of an id has four digits at least; there are no sessions");
+        let mount = mounted(machine, "mnt");
+        let there = format!(
+            "there are {} at {}",
+            &mount.session[..8],
+            mount.dir.display()
+        );
+        let said = machine.says(args!["status", "zzz"]).with_code(2);
+        assert!(!said.err.contains("four digits"), "{said:#?}");
+        said.saying("no mount \"zzz\"").saying(&there);
+        machine
+            .says(args!["status", &mount.session[..3]])
+            .with_code(2)
+            .saying(&format!("four digits at least; {there}"));
+    });
+}
+
+#[test]
+fn an_output_directory_that_can_never_be_one_is_refused_before_anything_is_made() {
+    Machine::mounting_from_directory(|machine| {
+        machine.file("scene/dir/file", "a file");
+        symlink("dir", machine.path("scene/link")).unwrap();
+        let manifest = base(machine);
+        let at = machine.dir("mnt");
+        for (dir, why) in [
+            ("", "it is no name"),
+            ("/mnt/frames", "it is not relative to the root of the mount"),
+            ("dir/../..", "it may lead out of the mount"),
+            ("dir/file", "dir/file is a file"),
+            ("dir/file/frames", "dir/file is a file"),
+            ("link", "link is a symbolic link"),
+        ] {
+            let mut mounting = machine.mounting(args!["--output-dir", dir, &manifest], "mnt");
+            said(&mut mounting).with_code(2).saying(why);
+            let run = args![
+                "run",
+                "--input",
+                machine.path("scene"),
+                "--output-dir",
+                dir,
+                "--",
+                "true"
+            ];
+            machine.says(run).with_code(125).saying(why);
+            assert!(machine.sessions().is_empty(), "{dir}");
+        }
+        let mut mounting = machine.mounting(args!["--early-upload-rate", "1M", &manifest], "mnt");
+        said(&mut mounting)
+            .with_code(2)
+            .saying("--early-upload-rate bounds nothing: without --output-dir");
+        assert_eq!(machine.mounts(), [PathBuf::new(); 0]);
+        // One that is not there may come; a commit tells that it did not.
+        let mount = machine.mount(args!["--output-dir", "frames", &manifest], "mnt");
+        assert_eq!(mount.dir, at);
+        machine
+            .ok(args!["commit", &mount.session])
+            .printing("missing    1 output directory: frames");
     });
 }

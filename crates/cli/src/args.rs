@@ -328,7 +328,8 @@ pub(crate) struct Mount {
     /// Commit when it is unmounted with `attachfs umount`.
     #[arg(long)]
     pub(crate) commit: bool,
-    /// Commit only files in this directory of the mount. May be given more than once.
+    /// Commit only files in this directory of the mount, relative to its root. May be given more than once. It need not be there
+    /// yet; what is a file or a link in the manifests is refused.
     #[arg(long, value_name = "DIR")]
     pub(crate) output_dir: Vec<String>,
     /// Stay in the foreground; Ctrl-C unmounts.

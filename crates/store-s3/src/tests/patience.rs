@@ -257,7 +257,10 @@ async fn one_object_that_is_put_slowly_takes_its_time_and_others_do_not() {
     let slowed = store.slowed(NonZeroU64::new(1_000_000).unwrap()).unwrap();
     let (hash, bytes) = content(500_000);
     let since = std::time::Instant::now();
-    slowed.put(hash, Payload::Bytes(bytes.clone())).await.unwrap();
+    slowed
+        .put(hash, Payload::Bytes(bytes.clone()))
+        .await
+        .unwrap();
     let took = since.elapsed();
     // A tenth of a second may be caught up.
     assert!(took >= Duration::from_millis(350), "{took:?}");
