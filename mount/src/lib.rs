@@ -24,5 +24,5 @@ pub use background::{StandardStream, StarterLink, leave_terminal, redirect, star
 pub use lifecycle::{
     ActiveMount, Copies, Elsewhere, End, FastPath, FuseMount, Holder, MountError, MountOf,
     MountOptions, Mounted, OpenBy, Place, Process, TakenAway, Unmount, UnmountError, Use,
-    active_mounts, detach_dead, mount, open_by, supported, take_away,
+    active_mounts, active_mounts_of, detach_dead, mount, open_by, supported, take_away,
 };

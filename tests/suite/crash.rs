@@ -435,7 +435,7 @@ fn a_run_that_is_killed_leaves_a_session_to_be_committed(machine: &Machine) {
     run.signal(Signal::KILL);
     run.wait().with_code(128 + 9);
     let listed = machine.json(args!["list"]);
-    assert_eq!(listed[0]["state"], "left");
+    assert_eq!(listed[0]["state"], "dead");
     let session = listed[0]["session"].as_str().unwrap();
     let commit = machine.json(args!["commit", "--accept-open", session]);
     assert_eq!(commit["account"]["added"], 1);

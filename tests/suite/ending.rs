@@ -350,10 +350,8 @@ fn a_forced_unmount_of_a_stopped_process_does_not_pass_for_a_commit(machine: &Ma
 fn several_mounts_are_looked_at_before_one_is_touched(machine: &Machine) {
     let mounts = mounts_with_work(machine, &["one", "two"]);
     let (one, two) = (&mounts[0].dir, &mounts[1].dir);
-    let unknown = machine.dir("unknown");
     let out = machine.path("out");
     for wrong in [
-        args!["umount", "--commit", one, two, &unknown].to_vec(),
         args!["umount", one, two, "-o", &out].to_vec(),
         args!["umount", one, two, "--publish", "mine/out"].to_vec(),
         args!["umount", one, two, "--include", "../x"].to_vec(),

@@ -476,7 +476,7 @@ fn the_list_of_sessions_tells_how_much_is_uncommitted_and_since_when(machine: &M
     assert!((0..300).contains(&age), "{left}");
     machine
         .ok(args!["list"])
-        .printing("(1 file, 3 B not committed; last change ")
+        .printing("(1 written file, 3 B not committed; last change ")
         .printing(" ago)");
     assert!(has_ended(mount.pid));
 }

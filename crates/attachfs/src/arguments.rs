@@ -82,6 +82,22 @@ pub struct DiffArguments {
     pub chosen: ChosenPaths,
 }
 
+/// What the process of a session is to show, without doing it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Show {
+    /// What this commit would do.
+    Commit { as_commit: CommitArguments },
+    /// The changes.
+    Diff(DiffArguments),
+}
+
+impl Default for Show {
+    fn default() -> Self {
+        Self::Diff(DiffArguments::default())
+    }
+}
+
 /// How a person asks for the end of a mount.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

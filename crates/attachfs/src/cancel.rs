@@ -81,6 +81,10 @@ impl<P: Observer + ?Sized> Observer for Cancellable<'_, P> {
     fn step(&self, step: CommitStep) {
         self.listener.step(step);
     }
+
+    fn note(&self, text: &str) {
+        self.listener.note(text);
+    }
 }
 
 /// Does work that counts nothing, and drops it when the token is cancelled.

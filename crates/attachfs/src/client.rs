@@ -5,11 +5,12 @@ use std::ops::ControlFlow;
 use attachfs_commit::Observer;
 use attachfs_session::{ControlClient, ControlError, HangUp, Request, SessionEntry};
 use attachfs_transfer::{Cancelled, ProgressEvent, TransferError};
+use serde::Deserialize as _;
 use serde::de::DeserializeOwned;
 
 use crate::error::Error;
 use crate::holder::no_answer;
-use crate::message::{ProgressMessage, answer};
+use crate::message::{NoteMessage, ProgressMessage, answer};
 
 /// Connects to the process that has a session; `None` if no process listens. Does not wait.
 pub(crate) fn connect(entry: &SessionEntry) -> Result<Option<ControlClient>, Error> {
@@ -51,9 +52,10 @@ pub(crate) async fn ask<T: DeserializeOwned>(
         })
     });
     while let Some(event) = heard.recv().await {
-        if let (Some(observer), Ok(event)) =
-            (observer, serde_json::from_value::<ProgressMessage>(event))
-        {
+        let Some(observer) = observer else { continue };
+        if let Ok(NoteMessage { note }) = NoteMessage::deserialize(&event) {
+            observer.note(&note);
+        } else if let Ok(event) = ProgressMessage::deserialize(&event) {
             let event = ProgressEvent::from(event);
             if observer.update(&event) == ControlFlow::Break(()) {
                 return Err(TransferError::from(Cancelled::after(event)).into());

@@ -43,6 +43,7 @@ mod fsck;
 mod holder;
 mod index;
 mod inspect;
+mod joining;
 mod layering;
 mod left;
 mod list;
@@ -56,8 +57,10 @@ mod opened;
 #[cfg(test)]
 mod ordering;
 mod output_file;
+mod outputs;
 mod places;
 mod prefetching;
+mod presence;
 mod probe;
 mod reachable;
 mod reading;
@@ -135,13 +138,15 @@ pub use manifests::{
 };
 pub use metrics::{MetricsAddress, ParseMetricsAddressError};
 pub use mount::{Mount, MountPoint, MountRequest, MountSession, Owner};
+pub use outputs::check_output_dirs;
 pub use places::Places;
 pub use prefetching::PrefetchStats;
+pub use presence::{Presence, presence_of};
 pub use reachable::{Answering, Watch, require_answers};
 pub use reading::ReadOptions;
 pub use remote::{
     ChangedLine, CommitReport, DiffReport, Ending, Fetched, LastError, PublishedManifest,
-    StatusReport, UnmountReport,
+    RehearsalReport, StatusReport, UnmountReport,
 };
 pub use report::{
     Files, InputSums, MissingFile, MissingSums, Money, Prices, ReadFile, Reports, Saved, Timeline,

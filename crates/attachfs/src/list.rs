@@ -43,12 +43,54 @@ pub fn find(places: &Places, name: &Path) -> Result<SessionEntry, Error> {
         (Err(SessionListError::Unknown(_) | SessionListError::Ended { .. }), Some(mount)) => {
             Err(foreign(name, mount))
         }
-        (Err(error @ SessionListError::Unknown(_)), None) => Err(match nowhere {
-            Some(nowhere) => Error::from(error).because(nowhere),
-            None => error.into(),
-        }),
+        (Err(error @ SessionListError::Unknown(_)), None) => {
+            let advice = what_is_there(places, &text, |_| true);
+            let error = match nowhere {
+                Some(nowhere) => Error::from(error).because(nowhere),
+                None => error.into(),
+            };
+            Err(error.advise(advice))
+        }
+        (Err(SessionListError::Ambiguous { name, ids }), _) => {
+            let advice = what_is_there(places, "", |id| ids.contains(id));
+            Err(Error::from(SessionListError::Ambiguous { name, ids }).advise(advice))
+        }
         (found, _) => Ok(found?),
     }
+}
+
+/// The sessions that a person may have meant, for who looked for `text`.
+fn what_is_there(places: &Places, text: &str, is_meant: impl Fn(&SessionId) -> bool) -> String {
+    const SHOWN: usize = 5;
+    let sessions = places.sessions().all().unwrap_or_default();
+    let meant = sessions
+        .iter()
+        .flatten()
+        .filter(|found| is_meant(&found.meta.id));
+    let meant: Vec<String> = meant
+        .map(|found| {
+            let id = found.meta.id.as_str();
+            let at = found.meta.mount_point.display();
+            format!("{} at {at}", id.get(..8).unwrap_or(id))
+        })
+        .collect();
+    let is_short = !text.is_empty()
+        && !SessionId::may_begin_with(text)
+        && text.bytes().all(|digit| digit.is_ascii_hexdigit());
+    let short = if is_short {
+        "the beginning of an id has four digits at least; "
+    } else {
+        ""
+    };
+    if meant.is_empty() {
+        return format!("{short}there are no sessions");
+    }
+    let more = match meant.len().checked_sub(SHOWN) {
+        Some(more @ 1..) => format!(" and {more} more, which `attachfs list` shows"),
+        _ => String::new(),
+    };
+    let shown = meant.into_iter().take(SHOWN).collect::<Vec<_>>().join(", ");
+    format!("{short}there are {shown}{more}")
 }
 
 /// A path in the mount of another program, or of another user.

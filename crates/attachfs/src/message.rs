@@ -7,6 +7,12 @@ use serde_json::Value;
 
 use crate::error::{Doing as _, Error};
 
+/// A sentence for who waits.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct NoteMessage {
+    pub(crate) note: String,
+}
+
 /// Progress as it travels.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct ProgressMessage {

@@ -29,6 +29,7 @@ use crate::cancel::{Cancellable, unless_cancelled};
 use crate::counts::MountCounts;
 use crate::early::EarlyUploads;
 use crate::error::{Doing as _, Error};
+use crate::joining::EndAsked;
 use crate::logs::LogPlace;
 use crate::metrics::{self, MetricsListener};
 use crate::opened::{OpenedSession, fetcher, naming_fsck};
@@ -421,6 +422,7 @@ impl Parts {
             metrics,
             end: Mutex::new(None),
             at_end: watch::Sender::new(None),
+            end_asked: EndAsked::default(),
             cut_off: watch::Sender::new(false),
             places: places.clone(),
             dir: dir.clone(),

@@ -5,25 +5,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use attachfs_commit::{
-    CommitOptions, Observer, OpenSession, OpenSessionError, commit, commits, preview, touched,
+    CommitOptions, Observer, OpenSession, OpenSessionError, commit, commits, preview, rehearse,
+    touched,
 };
 use attachfs_durable::HashBytes;
 use attachfs_fetch::{DiskCache, Fetcher};
 use attachfs_manifest::ContentHash;
-use attachfs_session::{FailureClass, Session, SessionId, SessionMeta};
+use attachfs_session::{Failure, FailureClass, Session, SessionId, SessionMeta};
 use attachfs_store::{ChunkStore, StoreAddress};
 use attachfs_transfer::UploadOptions;
 use attachfs_tree::{BaseTree, Ino, InodeKind, Namespace};
 use attachfs_vfs::{Frozen, OpenWriters, Settings, Vfs};
 
 use crate::arguments::{CommitArguments, DiffArguments, OutgoingLinks};
-use crate::error::Error;
+use crate::error::{Error, would_stop};
 use crate::index::base_of;
 use crate::logs;
 use crate::places::Places;
 use crate::reading::ReadOptions;
 use crate::remote::{
-    CommitReport, DiffReport, Fetched, LastError, PublishedManifest, StatusReport,
+    CommitReport, DiffReport, Fetched, LastError, PublishedManifest, RehearsalReport, StatusReport,
 };
 use crate::store::OpenStore;
 
@@ -164,12 +165,11 @@ impl OpenedSession {
         let committing = Box::pin(commit(&self.session, store, &options, upload, observer));
         let outcome = committing.await?;
         let publish = arguments.publish.as_ref();
-        Ok(CommitReport::new(
-            self.session.session(),
-            &outcome,
-            publish,
-            &store.address(),
-        ))
+        let (session, address) = (self.session.session(), store.address());
+        Ok(CommitReport {
+            nothing_to_resume: arguments.only_resume && outcome.published.is_none(),
+            ..CommitReport::new(session, &outcome, publish, &address)
+        })
     }
 
     /// The session's commits so far.
@@ -209,6 +209,25 @@ impl OpenedSession {
             Box::pin(touched(&self.session, &options)).await?
         };
         Ok(DiffReport::new(&self.meta, &preview, is_hashed))
+    }
+
+    /// What a commit would do.
+    pub(crate) async fn rehearse(
+        &self,
+        arguments: &CommitArguments,
+        observer: &dyn Observer,
+    ) -> Result<RehearsalReport, Error> {
+        if self.meta.read_only {
+            return Err(read_only());
+        }
+        let options = arguments.options(&self.meta)?;
+        let rehearsed = Box::pin(rehearse(&self.session, &options, observer)).await?;
+        let stop = rehearsed.stop.map(would_stop);
+        Ok(RehearsalReport {
+            diff: DiffReport::new(&self.meta, &rehearsed.preview, true),
+            would_stop: stop.as_ref().map(Failure::from),
+            would_resume: rehearsed.resumes,
+        })
     }
 
     /// Whether all that is not committed lies outside of the output directories, so that a commit leaves it again.
@@ -308,6 +327,7 @@ impl OpenedSession {
             left_open: named(Frozen::left_open),
             special: namespace.map(special).unwrap_or_default(),
             tainted: attachfs_commit::taints(&self.session)?,
+            cut_off: !self.meta.read_only && self.session.session().is_cut()?,
             set_aside,
             set_aside_in: aside,
             unknown,

@@ -67,9 +67,13 @@ pub struct CommitReport {
     /// The session's last manifest: published by this commit, or by an earlier one if nothing has changed since.
     /// `None` if nothing was ever committed.
     pub manifest: Option<PublishedManifest>,
-    /// Whether nothing had changed since the last commit, or since the mount if there was none.
+    /// Whether nothing was published: nothing that it was to take had changed since the last commit, or since the mount if
+    /// there was none. `account` has what it was not to take.
     #[serde(default)]
     pub unchanged: bool,
+    /// Whether only an interrupted commit was to be finished, and there was none.
+    #[serde(default)]
+    pub nothing_to_resume: bool,
     /// Where the manifest was put as well, if that was asked for.
     #[serde(default)]
     pub published: Option<String>,
@@ -93,6 +97,7 @@ impl CommitReport {
             session: session.meta().id.to_string(),
             manifest: last.map(shown),
             unchanged: outcome.published.is_none(),
+            nothing_to_resume: false,
             published: last.and(publish).map(|key| address_of(store, key)),
             resumed: resumed.map(shown),
             account: outcome.account.clone(),
@@ -132,6 +137,9 @@ pub struct StatusReport {
     /// Wrong objects of which programs read bytes before that was known.
     #[serde(default)]
     pub tainted: Vec<Taint>,
+    /// Whether the journal was damaged and cut off there, and nobody has accepted what is left: a commit asks.
+    #[serde(default)]
+    pub cut_off: bool,
     /// Scratch files that no record speaks of, and that were set aside.
     #[serde(default)]
     pub set_aside: u64,
@@ -263,6 +271,20 @@ pub struct DiffReport {
     /// Whether the written files were read and hashed.
     #[serde(default)]
     pub hashed: bool,
+}
+
+/// What a commit would do.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RehearsalReport {
+    /// What it would publish; if it would stop, what there is beside what stops it.
+    #[serde(flatten)]
+    pub diff: DiffReport,
+    /// Why it would stop.
+    #[serde(default)]
+    pub would_stop: Option<Failure>,
+    /// Whether it would first finish a commit that was interrupted.
+    #[serde(default)]
+    pub would_resume: bool,
 }
 
 impl DiffReport {

@@ -2,9 +2,11 @@
 //!
 //! The public [`Mount`](crate::Mount) and the control socket share it, since either may end it.
 
+mod letting_go;
+
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use attachfs_commit::{EarlyUpload, Observer};
 use attachfs_mount::{Mounted, Unmount, UnmountError};
@@ -16,6 +18,7 @@ use tokio::sync::{Mutex, watch};
 use crate::arguments::{CommitArguments, UnmountArguments};
 use crate::counts::MountCounts;
 use crate::error::Error;
+use crate::joining::EndAsked;
 use crate::logs;
 use crate::metrics::MetricsServer;
 use crate::opened::OpenedSession;
@@ -42,6 +45,8 @@ pub(crate) struct ServedMount {
     pub(crate) end: Mutex<Option<End>>,
     /// What is to be done when the last who uses a mount is done that was detached.
     pub(crate) at_end: watch::Sender<Option<UnmountArguments>>,
+    /// Who asked for the end that is under way.
+    pub(crate) end_asked: EndAsked,
     /// Set when the process is to end although someone still uses the mount.
     pub(crate) cut_off: watch::Sender<bool>,
     pub(crate) places: Places,
@@ -94,8 +99,6 @@ impl End {
 
 /// How long the kernel may take to let go.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
-/// How long it may take if nothing is open.
-const LINGER: Duration = Duration::from_secs(3);
 /// How long processes may go on using a detached mount before they are cut off.
 const LAST_CALL: Duration = Duration::from_secs(1);
 /// How long the end of a mount waits until what stays in the session is durable.
@@ -112,7 +115,8 @@ impl ServedMount {
         status.ending = if self.mounted.end().is_some() {
             Some(Ending::Unmounting)
         } else {
-            let is_detached = self.at_end.borrow().is_some();
+            // Somebody else may have detached it, with umount(8).
+            let is_detached = self.at_end.borrow().is_some() || !self.mounted.has_name()?;
             is_detached.then_some(Ending::Detached)
         };
         Ok(status)
@@ -412,69 +416,5 @@ impl ServedMount {
     /// Gives the reason why the trace could not be written.
     pub(crate) async fn end_traces(&self) -> Option<String> {
         self.traces.end(self.session.vfs().fetcher()).await
-    }
-
-    /// Unmounts, and says where else the mount still is: in other mount namespaces, where this process cannot end
-    /// it from here. Where nothing of it is open, it is cut off there.
-    async fn let_go(self: &Arc<Self>, detach: bool) -> Result<Vec<String>, Error> {
-        let (how, first) = if detach {
-            (Unmount::Detach, LAST_CALL)
-        } else {
-            (Unmount::IfUnused, LINGER)
-        };
-        let since = Instant::now();
-        let mut patience = first;
-        loop {
-            let copies = match self.try_unmount(how, patience).await {
-                Ok(()) => return Ok(Vec::new()),
-                Err(UnmountError::StillUsed { copies, .. })
-                    if detach || !self.session.vfs().is_open() =>
-                {
-                    copies
-                }
-                // The kernel may not have told yet that the last file was closed.
-                Err(UnmountError::StillUsed { .. }) if since.elapsed() < LINGER => continue,
-                Err(UnmountError::StillUsed { copies, .. })
-                    if copies.found.is_empty() && patience < PATIENCE =>
-                {
-                    patience = PATIENCE;
-                    continue;
-                }
-                Err(error) => return Err(error.into()),
-            };
-            // Its users can write nothing from here on, and are cut off when this process ends; what
-            // they wrote is in the session.
-            let vfs = self.session.vfs().clone();
-            // Waits for the changes that are under way.
-            let ended = tokio::task::spawn_blocking(move || vfs.end_writing()).await;
-            if let Err(panic) = ended {
-                std::panic::resume_unwind(panic.into_panic());
-            }
-            self.cut_off.send_replace(true);
-            let unknown = copies.found.is_empty() && !detach;
-            let held: Vec<String> = if unknown {
-                vec![copies.to_string()]
-            } else {
-                copies.found.iter().map(ToString::to_string).collect()
-            };
-            for held in &held {
-                tracing::warn!("the mount was also {held}, where it does not answer any more");
-            }
-            return Ok(held);
-        }
-    }
-
-    async fn try_unmount(
-        self: &Arc<Self>,
-        how: Unmount,
-        patience: Duration,
-    ) -> Result<(), UnmountError> {
-        let mount = self.clone();
-        let unmounted =
-            tokio::task::spawn_blocking(move || mount.mounted.unmount(how, patience)).await;
-        match unmounted {
-            Ok(result) => result,
-            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-        }
     }
 }

@@ -11,9 +11,10 @@ use attachfs_session::{
 use attachfs_transfer::{Progress, ProgressEvent};
 use serde_json::Value;
 
-use crate::arguments::{CommitArguments, UnmountArguments};
+use crate::arguments::{CommitArguments, Show, UnmountArguments};
 use crate::error::Error;
-use crate::message::{ProgressMessage, options, value};
+use crate::joining;
+use crate::message::{NoteMessage, ProgressMessage, options, value};
 use crate::served::ServedMount;
 
 /// Answers for a mount of this process.
@@ -31,7 +32,12 @@ impl Service {
         Self { mount, hook }
     }
 
-    async fn answer(&self, request: Request, events: EventSink) -> Result<Value, Error> {
+    async fn answer(
+        &self,
+        request: Request,
+        peer: &Peer,
+        events: EventSink,
+    ) -> Result<Value, Error> {
         // A client that goes away while the mount is being taken down gets it taken down all the same: half
         // of that helps nobody.
         let cancellable = !matches!(request, Request::Unmount { .. } | Request::Discard { .. });
@@ -39,7 +45,10 @@ impl Service {
         let session = &self.mount.session;
         match request {
             Request::Status => value(&self.mount.status().await?),
-            Request::Diff { options: how } => value(&session.diff(options(how)?, &news).await?),
+            Request::Diff { options: how } => match options(how)? {
+                Show::Diff(how) => value(&session.diff(how, &news).await?),
+                Show::Commit { as_commit } => value(&session.rehearse(&as_commit, &news).await?),
+            },
             Request::Commit { options: how } => {
                 let arguments: CommitArguments = options(how)?;
                 value(&session.commit(&arguments, &news).await?)
@@ -55,6 +64,11 @@ impl Service {
                 options: how,
             } => {
                 let arguments: UnmountArguments = options(how)?;
+                let end_asked = self.mount.end_asked.by(peer.process());
+                let _under_way = end_asked.inspect_err(|first| {
+                    let session = session.meta.id.as_str();
+                    news.note(&joining::sentence(session, first));
+                });
                 let report = if arguments.lazy && !detach {
                     self.mount.detach(arguments, &news).await?
                 } else {
@@ -69,9 +83,9 @@ impl Service {
 }
 
 impl ControlService for Service {
-    fn handle(&self, request: Request, _peer: Peer, events: EventSink) -> ServiceFuture<'_> {
+    fn handle(&self, request: Request, peer: Peer, events: EventSink) -> ServiceFuture<'_> {
         Box::pin(async move {
-            let answer = self.answer(request, events).await;
+            let answer = self.answer(request, &peer, events).await;
             answer.map_err(|error| Failure::from(&error)) as Response
         })
     }
@@ -110,6 +124,14 @@ impl Progress for News {
 }
 
 impl Observer for News {
+    fn note(&self, text: &str) {
+        if let Ok(event) = serde_json::to_value(NoteMessage {
+            note: text.to_owned(),
+        }) {
+            self.events.send(event);
+        }
+    }
+
     fn step(&self, step: CommitStep) {
         if step == CommitStep::Intended {
             self.intended.store(true, Ordering::Relaxed);

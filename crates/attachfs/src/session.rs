@@ -12,7 +12,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::arguments::{CommitArguments, DiffArguments};
+use crate::arguments::{CommitArguments, DiffArguments, Show};
 use crate::cancel::{Cancellable, unless_cancelled};
 use crate::client::{ask, connect};
 use crate::error::Error;
@@ -22,7 +22,7 @@ use crate::message::value;
 use crate::opened::OpenedSession;
 use crate::places::Places;
 use crate::remembering::{not_remembered, remember_left};
-use crate::remote::{CommitReport, DiffReport, PublishedManifest, StatusReport};
+use crate::remote::{CommitReport, DiffReport, PublishedManifest, RehearsalReport, StatusReport};
 use crate::store::open_store;
 
 /// Whether a process has the session, which then answers. One that is just beginning or ending is
@@ -109,6 +109,7 @@ fn left_read_only(found: &SessionEntry) -> StatusReport {
         left_open: Vec::new(),
         special: Vec::new(),
         tainted: Vec::new(),
+        cut_off: false,
         set_aside: 0,
         set_aside_in: None,
         unknown: 0,
@@ -148,6 +149,30 @@ pub async fn diff(
         }
     };
     observer.run(diff).await
+}
+
+/// What [`commit`] would do with the same arguments, up to what it asks the store: nothing is sent, and nothing written.
+pub async fn rehearse(
+    found: &SessionEntry,
+    places: &Places,
+    access: &S3Access,
+    arguments: &CommitArguments,
+    observer: &dyn Observer,
+    cancel: &CancellationToken,
+) -> Result<RehearsalReport, Error> {
+    arguments.options(&found.meta)?;
+    let observer = Cancellable::new(observer, cancel);
+    let rehearsal = async {
+        if is_served(found).await? {
+            let as_commit = arguments.clone();
+            let options = value(&Show::Commit { as_commit })?;
+            ask(found, Request::Diff { options }, Some(&observer)).await
+        } else {
+            let session = look(found, places, access, cancel).await?;
+            session.rehearse(arguments, &observer).await
+        }
+    };
+    observer.run(rehearsal).await
 }
 
 /// The bytes of a manifest that a session published, as they are kept in it, in the format that `arguments` ask for.

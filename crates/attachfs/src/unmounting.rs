@@ -9,6 +9,7 @@
 //! Several may ask for the same end at once, and one may ask again after it was interrupted: who comes second waits for the first
 //! and tells the same result. So all three are looked at again whenever one turns into another.
 
+mod taking_away;
 #[cfg(test)]
 mod tests;
 
@@ -24,11 +25,13 @@ use attachfs_store::{ManifestKey, Metadata, S3Access};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::taking_away::take_away;
 use crate::arguments::{CommitArguments, UnmountArguments};
 use crate::cancel::unless_cancelled;
 use crate::client::{ask, connect};
 use crate::error::Error;
 use crate::holder::{NoAnswer, holder, no_answer, take};
+use crate::joining::sentence;
 use crate::logs;
 use crate::manifests::stored;
 use crate::message::value;
@@ -69,6 +72,8 @@ pub type Deliver<'a> = &'a (dyn Fn(&[u8]) -> Result<(), Error> + Sync);
 
 /// How long the process that has a session without serving it may take: it commits it, or deletes it.
 const HANDED_OVER_WITHIN: Duration = Duration::from_mins(1);
+/// How long to wait for another process before that is said.
+const SAID_AFTER: Duration = Duration::from_secs(1);
 /// How often to look whether a mount is used no longer.
 const TRY_AGAIN: Duration = Duration::from_millis(200);
 
@@ -96,6 +101,7 @@ pub async fn unmount(
         observer,
         cancel,
         asked: AtomicBool::new(false),
+        said: AtomicBool::new(false),
     };
     // It is large, and callers would have it in theirs.
     let ended = unless_cancelled(cancel, Box::pin(ending.run())).await;
@@ -122,6 +128,8 @@ struct Ending<'a> {
     cancel: &'a CancellationToken,
     /// Whether the process that has the session was asked for its end.
     asked: AtomicBool,
+    /// Whether it was said that another process is waited for.
+    said: AtomicBool,
 }
 
 impl Ending<'_> {
@@ -190,6 +198,13 @@ impl Ending<'_> {
                 return Ok(Holder::Served);
             }
             let waited = since.elapsed();
+            if waited >= SAID_AFTER
+                && let Some(process) = holder(&self.found.dir)
+                && !self.said.swap(true, Ordering::Relaxed)
+            {
+                let id = self.found.meta.id.as_str();
+                self.observer.note(&sentence(id, &process));
+            }
             let is_stopped = || holder(&self.found.dir).is_none_or(|process| process.stopped);
             if waited >= HANDED_OVER_WITHIN || (waited >= BEGINS_WITHIN && is_stopped()) {
                 return Err(no_answer(self.found, None));
@@ -460,6 +475,7 @@ pub fn report_of_ended(ended: &EndedSession) -> UnmountReport {
             time: Some(ended.ended),
         }),
         unchanged: true,
+        nothing_to_resume: false,
         published: None,
         resumed: None,
         account: Account::default(),
@@ -470,25 +486,4 @@ pub fn report_of_ended(ended: &EndedSession) -> UnmountReport {
         commit,
         ..UnmountReport::of(&ended.session, ended.mount_point.clone())
     }
-}
-
-/// Takes the mount of a process away that does not answer, which is why it comes to this.
-fn take_away(found: &SessionEntry, why: Error, commit: bool) -> Result<UnmountReport, Error> {
-    let Some(taken) = attachfs_mount::take_away(&found.meta.id)?.pop() else {
-        return Err(why);
-    };
-    let process = why.cause::<NoAnswer>();
-    let process = process.and_then(|no_answer| no_answer.process.as_ref());
-    let commit = commit || found.meta.commit_on_unmount;
-    let commit_failure = commit.then(|| {
-        let sentence = "nothing was committed: the process that has the session does not answer";
-        let error = Error::new(FailureClass::Incomplete, sentence);
-        Failure::from(&error.advise("once that process has ended, the session can be committed"))
-    });
-    Ok(UnmountReport {
-        commit_failure,
-        process: process.map(|process| process.pid),
-        still_waiting: !taken.aborted,
-        ..UnmountReport::of(&found.meta.id, taken.mount_point)
-    })
 }

@@ -48,7 +48,7 @@ files out which something the command left behind had open for writing; a comman
 /// bucket or a directory). attachfs mounts it at once; bytes are fetched as they are read. What is
 /// written goes to a session on the local disk and is committed as a diff manifest.
 #[derive(Debug, Parser)]
-#[command(version, about, after_help = EXIT_CODES, max_term_width = 100)]
+#[command(version, about, after_help = format!("{}\n\n{EXIT_CODES}", values::SIZES), max_term_width = 100)]
 pub(crate) struct Args {
     #[command(flatten)]
     pub(crate) globals: Globals,
@@ -260,9 +260,9 @@ pub(crate) struct Snapshot {
     pub(crate) store: Option<String>,
     #[command(flatten)]
     pub(crate) publishing: upload::Publishing,
-    /// Cut files longer than this many bytes into objects of that length, or `none`. Default:
-    /// 268435456 (256 MiB). 2023-03-03 cuts nothing.
-    #[arg(long, value_name = "BYTES|none", value_parser = values::parse_chunk_size)]
+    /// Cut files longer than this into objects of that length, or `none`. Default:
+    /// 256MiB. 2023-03-03 cuts nothing.
+    #[arg(long, value_name = "SIZE|none", value_parser = values::parse_chunk_size)]
     pub(crate) chunk_size: Option<attachfs::ChunkSize>,
     /// The format of the manifest.
     #[arg(long, value_enum, default_value = "2025-12")]
@@ -328,7 +328,8 @@ pub(crate) struct Mount {
     /// Commit when it is unmounted with `attachfs umount`.
     #[arg(long)]
     pub(crate) commit: bool,
-    /// Commit only files in this directory of the mount. May be given more than once.
+    /// Commit only files in this directory of the mount, relative to its root. May be given more than once. It need not be there
+    /// yet; what is a file or a link in the manifests is refused.
     #[arg(long, value_name = "DIR")]
     pub(crate) output_dir: Vec<String>,
     /// Stay in the foreground; Ctrl-C unmounts.
@@ -375,7 +376,8 @@ pub(crate) struct Mount {
 
 /// List sessions: mounts, and sessions with uncommitted changes.
 ///
-/// A session whose directory is not there now, because its disk is not mounted for example, is
+/// `mounted`, or `in use` by a process without a mount (detached, or being committed: `status` tells); `left` without a process, or `dead` if its mount is
+/// still there, which `umount` takes away; `ending` if it was half deleted. A session whose directory is not there now, because its disk is not mounted for example, is
 /// `unreachable`, and is not forgotten. One in whose directory there is another session now is `lost`.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct List {

@@ -86,17 +86,22 @@ pub(crate) fn of_summary(summary: &attachfs::Summary) -> Result<(), Failure> {
 }
 
 fn code_of(error: &anyhow::Error) -> u8 {
-    match error
+    let class = error
         .downcast_ref::<attachfs::Error>()
-        .map(attachfs::Error::class)
-    {
-        Some(FailureClass::Usage) => 2,
-        Some(FailureClass::Mount) => 10,
-        Some(FailureClass::Store) => 11,
-        Some(FailureClass::Integrity) => INTEGRITY,
-        Some(FailureClass::Incomplete) => INCOMPLETE,
-        Some(FailureClass::Busy) => 14,
-        Some(FailureClass::Cancelled) => CANCELLED,
-        Some(FailureClass::Other) | None => 1,
+        .map(attachfs::Error::class);
+    code_of_class(class.unwrap_or(FailureClass::Other))
+}
+
+/// The exit code of a class of failure.
+pub(crate) fn code_of_class(class: FailureClass) -> u8 {
+    match class {
+        FailureClass::Usage => 2,
+        FailureClass::Mount => 10,
+        FailureClass::Store => 11,
+        FailureClass::Integrity => INTEGRITY,
+        FailureClass::Incomplete => INCOMPLETE,
+        FailureClass::Busy => 14,
+        FailureClass::Cancelled => CANCELLED,
+        FailureClass::Other => 1,
     }
 }

@@ -1,6 +1,7 @@
 //! Standard output: sentences for people, one JSON object for programs.
 
 mod amounts;
+mod commits;
 
 use std::fmt::Display;
 use std::io::Write;
@@ -9,14 +10,15 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use attachfs::{
-    Account, CommitReport, Counters, EndedSession, Ending, EscapedBytes, Fetched, LastError,
-    PrefetchStats, PublishedManifest, SnapshotReport, StatusReport, Summary, Tally,
+    Counters, EndedSession, Ending, EscapedBytes, Fetched, LastError, PrefetchStats,
+    SnapshotReport, StatusReport, Summary, Tally,
 };
-use indicatif::{HumanCount, HumanDuration};
+use indicatif::HumanDuration;
 use serde::Serialize;
 
 pub(crate) use self::amounts::{bytes, count};
-use self::amounts::{sent_early, there_already, uploaded};
+use self::amounts::{sent_early, there_already};
+pub(crate) use self::commits::{commit, how_to_commit, rehearsal, shown_changes};
 
 /// Writes to standard output. A reader that has gone away is no failure.
 pub(crate) fn print(text: &str) -> anyhow::Result<()> {
@@ -217,138 +219,10 @@ pub(crate) fn last_error(last: &LastError) -> String {
     format!("{ago}: {}", EscapedBytes(last.text.as_bytes()))
 }
 
-fn changes(account: &Account) -> String {
-    format!(
-        "{} added, {} changed, {} deleted",
-        HumanCount(account.added),
-        HumanCount(account.changed),
-        HumanCount(account.deleted)
-    )
-}
-
-fn left(account: &Account) -> String {
-    let mut text = String::new();
-    let lists = [
-        (&account.open, "open for writing"),
-        (&account.special, "no manifest can hold, FIFOs or sockets"),
-        (&account.links, "links that lead out of the mount"),
-        (
-            &account.too_long,
-            "longer than the 4,095 bytes that a manifest can hold",
-        ),
-        (&account.left_out, "outside of the output directories"),
-        (&account.not_chosen, "that the patterns do not choose"),
-    ];
-    for (paths, why) in lists {
-        if !paths.is_empty() {
-            let counted = count(paths.len() as u64, "path");
-            text += &format!("left out   {counted} {why}: {}\n", first_of(paths));
-        }
-    }
-    if !account.left_out.is_empty() {
-        text += "           `attachfs commit --everything` publishes what is outside, too\n";
-    }
-    text
-}
-
-/// The first names of a list.
-fn first_of(names: &[String]) -> String {
-    const SHOWN: usize = 5;
-    let more = if names.len() > SHOWN { ", ..." } else { "" };
-    let shown: Vec<&str> = names.iter().take(SHOWN).map(String::as_str).collect();
-    shown.join(", ") + more
-}
-
-/// What may not be as it was meant: files without bytes, and output directories that are not there.
-fn doubts(account: &Account) -> String {
-    let mut text = String::new();
-    if !account.empty.is_empty() {
-        let counted = count(account.empty.len() as u64, "file");
-        text += &format!(
-            "empty      {counted} without bytes: {}\n",
-            first_of(&account.empty)
-        );
-    }
-    if !account.collapsed.is_empty() {
-        let counted = count(account.collapsed.len() as u64, "link");
-        let names = first_of(&account.collapsed);
-        text += &format!("replaced   {counted} by what they show: {names}\n");
-    }
-    if !account.dropped.is_empty() {
-        let counted = count(account.dropped.len() as u64, "path");
-        let names = first_of(&account.dropped);
-        text += &format!(
-            "dropped    {counted}, deletions and empty directories that 2023-03-03 cannot say: {names}\n"
-        );
-    }
-    if !account.missing_dirs.is_empty() {
-        let counted = count(account.missing_dirs.len() as u64, "output directory");
-        let names = first_of(&account.missing_dirs);
-        text += &format!("missing    {counted}: {names}\n");
-    }
-    text
-}
-
-/// The verb that commits what a commit left: what lies outside of the output directories is left again
-/// without `--everything`.
-pub(crate) fn how_to_commit(left: Option<&Account>) -> &'static str {
-    match left {
-        Some(account) if !account.left_out.is_empty() => "commit --everything",
-        _ => "commit",
-    }
-}
-
-pub(crate) fn commit(report: &CommitReport) -> String {
-    let account = &report.account;
-    let mut text = String::new();
-    if let Some(resumed) = &report.resumed {
-        text += &format!(
-            "resumed    {} is now published: {}\n",
-            resumed.hash, resumed.address
-        );
-    }
-    match &report.manifest {
-        None => text += "outputs    nothing changed; no manifest was written\n",
-        Some(manifest) if report.unchanged => {
-            text += &format!(
-                "outputs    nothing changed since commit {}\n",
-                manifest.generation
-            );
-            text += &diff(manifest);
-        }
-        Some(manifest) => {
-            text += &format!(
-                "outputs    {}, {}\n",
-                changes(account),
-                bytes(account.bytes)
-            );
-            text += &uploaded(account);
-            text += &diff(manifest);
-        }
-    }
-    text + &published(report.published.as_deref()) + &left(account) + &doubts(account)
-}
-
 /// A time in seconds since 1970 as text.
 fn utc(seconds: i64) -> Option<String> {
     let time = jiff::Timestamp::from_second(seconds).ok()?;
     Some(time.to_string())
-}
-
-fn diff(manifest: &PublishedManifest) -> String {
-    format!(
-        "diff       {}\n           {}\n",
-        manifest.hash, manifest.address
-    )
-}
-
-pub(crate) fn dry_run(account: &Account) -> String {
-    format!(
-        "would commit {}, {}\n",
-        changes(account),
-        bytes(account.bytes)
-    ) + &left(account)
-        + &doubts(account)
 }
 
 /// A session that is gone, and what it published.
@@ -372,6 +246,9 @@ pub(crate) fn status(report: &StatusReport) -> String {
     let mut text = format!("session    {}\n", report.session);
     let at = shown(&report.mount_point);
     let state = match (report.mounted, report.pid) {
+        (true, Some(pid)) if report.ending == Some(Ending::Detached) => {
+            format!("not mounted; was at {at}, and process {pid} has it")
+        }
         (true, Some(pid)) => format!("mounted at {at} by process {pid}"),
         (true, None) => format!("mounted at {at}"),
         (false, _) => format!("not mounted; was at {at}"),
@@ -450,6 +327,10 @@ pub(crate) fn status(report: &StatusReport) -> String {
     if !report.tainted.is_empty() {
         text += "           programs read bytes of these before that was known, so what they wrote may be wrong;\n           \
                  if the store has them wrong (`attachfs store verify`), mend it; then run the job again, or publish with `attachfs commit --accept-tainted`\n";
+    }
+    if report.cut_off {
+        text += "cut off    the journal was damaged and repaired: what was done after the damage is lost;\n           \
+                 look at the changes (`attachfs diff`), then `attachfs commit --accept-open` publishes them\n";
     }
     if let Some(dir) = &report.set_aside_in {
         let files = count(report.set_aside, "file");

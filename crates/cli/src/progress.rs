@@ -159,6 +159,11 @@ impl Observer for Shown {
         }
         crate::halt::halt_at(step);
     }
+
+    fn note(&self, text: &str) {
+        self.clear();
+        crate::output::remark(text);
+    }
 }
 
 impl Drop for Shown {

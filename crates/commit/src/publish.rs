@@ -198,6 +198,7 @@ impl Commit<Uploaded> {
         }
         if node_changes.is_empty() {
             vfs.accept(&terms.accepted)?;
+            open.early().nothing_new(clean);
             return Ok((None, account));
         }
         // What was read meanwhile counts, too.
@@ -311,7 +312,7 @@ pub(crate) fn is_taken(error: &CommitError) -> bool {
 }
 
 /// The changes as a diff manifest, whose parent is what readers have without it.
-fn diff_manifest(
+pub(crate) fn diff_manifest(
     open: &OpenSession,
     tree: &LayeredBase,
     before: &Before,
@@ -354,7 +355,10 @@ pub(crate) fn same_parent(expected: ContentHash, found: ContentHash) -> Result<(
 }
 
 /// The manifests of the earlier commits that the next one goes on from.
-fn earlier_manifests(open: &OpenSession, before: &Before) -> Result<Vec<Vec<u8>>, CommitError> {
+pub(crate) fn earlier_manifests(
+    open: &OpenSession,
+    before: &Before,
+) -> Result<Vec<Vec<u8>>, CommitError> {
     let goes_on = |commit: &&Committed| {
         before
             .since()

@@ -152,13 +152,33 @@ pub async fn preview(
     observer: &dyn Observer,
 ) -> Result<Preview, CommitError> {
     let _turn = unless_stopped(observer, session.vfs().commit_turn()).await??;
+    preview_on(session, options, observer).await
+}
+
+/// The same, for who has the turn to commit.
+pub(crate) async fn preview_on(
+    session: &OpenSession,
+    options: &CommitOptions,
+    observer: &dyn Observer,
+) -> Result<Preview, CommitError> {
     let terms = Terms::new(options);
+    let hashed = waiting(session, &terms, Purpose::Preview, observer).await?;
+    hashed.preview()
+}
+
+/// Hashes the changes, again as long as the commit waits for files that are written to.
+pub(crate) async fn waiting(
+    session: &OpenSession,
+    terms: &Terms,
+    purpose: Purpose,
+    observer: &dyn Observer,
+) -> Result<Commit<Hashed>, CommitError> {
     loop {
-        match hash_all(session, &terms, Purpose::Preview, observer).await {
-            Err(error) if may_pass(&error, &terms) => {
-                unless_stopped(observer, pause(&terms)).await?;
+        match hash_all(session, terms, purpose, observer).await {
+            Err(error) if may_pass(&error, terms) => {
+                unless_stopped(observer, pause(terms)).await?;
             }
-            hashed => return hashed?.preview(),
+            hashed => return hashed,
         }
     }
 }

@@ -97,6 +97,9 @@ pub enum CommitStep {
 pub trait Observer: Progress {
     /// A step was reached. The commit goes on when this returns.
     fn step(&self, step: CommitStep);
+
+    /// Something that who waits should know, as a sentence. Says nothing by itself.
+    fn note(&self, _text: &str) {}
 }
 
 /// Nobody watches.

@@ -14,7 +14,7 @@ use attachfs_store::{ManifestKey, Payload, Store};
 use attachfs_transfer::{Progress, ProgressEvent, UploadOptions};
 use attachfs_tree::{BaseTree, Timestamp};
 use attachfs_vfs::testing::{Paths, READ_WRITE, Shown};
-use attachfs_vfs::{FsErrorKind, HandleId, Settings, Vfs};
+use attachfs_vfs::{FsErrorKind, HandleId, SetAttr, SetTime, Settings, Vfs};
 
 pub(crate) use attachfs_fixtures::{Given, copy_dir, path, seeded_bytes as bytes, tempdir};
 
@@ -175,6 +175,18 @@ impl Fs {
         written.map_err(|error| error.kind())?;
         self.vfs.release(handle).unwrap();
         Ok(())
+    }
+
+    /// Sets when a file was changed last, in seconds since 1970.
+    pub(crate) fn set_modified(&self, path: &str, seconds: i64) {
+        let set = SetAttr {
+            mtime: Some(SetTime::To(Timestamp {
+                seconds,
+                nanoseconds: 0,
+            })),
+            ..SetAttr::default()
+        };
+        self.vfs.setattr(self.stat(path).unwrap().ino, set).unwrap();
     }
 
     /// The whole content as a snapshot.

@@ -5,6 +5,7 @@
 //! still be used, so a connection may catch up a little.
 
 use std::num::NonZeroU64;
+use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -17,6 +18,8 @@ const BURST: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(crate) struct Bandwidth {
     limit: Option<Limit>,
+    /// A limit that holds, too.
+    within: Option<Arc<Bandwidth>>,
 }
 
 #[derive(Debug)]
@@ -33,12 +36,26 @@ impl Bandwidth {
                 bytes_per_second,
                 booked: Mutex::new(Instant::now()),
             }),
+            within: None,
+        }
+    }
+
+    /// A limit of a part of what another one bounds.
+    pub(crate) fn within(outer: &Arc<Self>, bytes_per_second: NonZeroU64) -> Self {
+        Self {
+            within: Some(Arc::clone(outer)),
+            ..Self::new(Some(bytes_per_second))
         }
     }
 
     /// Books bytes that moved or will. The next ones may move at the time that is returned; `None`:
     /// at once.
     pub(crate) fn book(&self, bytes: u64) -> Option<Instant> {
+        let outer = self.within.as_ref().and_then(|outer| outer.book(bytes));
+        outer.max(self.book_here(bytes))
+    }
+
+    fn book_here(&self, bytes: u64) -> Option<Instant> {
         let limit = self.limit.as_ref()?;
         let rate = u128::from(limit.bytes_per_second.get());
         let nanos = u128::from(bytes) * 1_000_000_000 / rate;
@@ -52,11 +69,12 @@ impl Bandwidth {
 
     /// The most bytes that should be booked at a time, so that the flow is even.
     pub(crate) fn step(&self, most: usize) -> usize {
+        let most = self.within.as_ref().map_or(most, |outer| outer.step(most));
         match &self.limit {
             None => most,
             Some(limit) => {
                 let tenth = usize::try_from(limit.bytes_per_second.get() / 10);
-                tenth.unwrap_or(most).clamp(1024, most)
+                tenth.unwrap_or(most).max(1024).min(most)
             }
         }
     }
@@ -86,6 +104,28 @@ mod tests {
         tokio::time::advance(Duration::from_mins(1)).await;
         let free = bandwidth.book(1100).unwrap();
         assert!(free - Instant::now() >= Duration::from_millis(999));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_part_of_a_limit_is_bounded_by_both() {
+        let outer = Arc::new(Bandwidth::new(NonZeroU64::new(1000)));
+        let part = Bandwidth::within(&outer, NonZeroU64::new(100).unwrap());
+        let begun = Instant::now();
+        let free = part.book(50).unwrap();
+        assert!(
+            free - begun >= Duration::from_millis(400),
+            "{:?}",
+            free - begun
+        );
+        // The others wait for what of them the part takes, and no longer.
+        let free = outer.book(1000).unwrap();
+        let took = free - begun;
+        assert!(
+            took >= Duration::from_millis(900) && took <= Duration::from_millis(1100),
+            "{took:?}"
+        );
+        let free = part.book(1).unwrap();
+        assert!(free - begun >= Duration::from_millis(900));
     }
 
     #[tokio::test]

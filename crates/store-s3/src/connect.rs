@@ -80,6 +80,7 @@ pub(crate) async fn connect(options: S3Options) -> Result<S3Store, StoreError> {
         .interceptor(common_headers.clone())
         .time_source(ServerTime(Arc::clone(&clock)))
         .build();
+    let bandwidth = Arc::new(Bandwidth::new(access.max_bandwidth));
     let direct = Direct {
         connector: connections.within(options.connect_timeout),
         bucket,
@@ -90,7 +91,7 @@ pub(crate) async fn connect(options: S3Options) -> Result<S3Store, StoreError> {
         concurrency: Concurrency::new(most),
         memory: Memory::new(),
         buffers: Buffers::default(),
-        bandwidth: Arc::new(Bandwidth::new(access.max_bandwidth)),
+        bandwidth: Arc::clone(&bandwidth),
         slowest: Slowest {
             stall: options.stall_timeout,
             rate: access.min_rate.unwrap_or(USUAL_RATE),
@@ -109,6 +110,7 @@ pub(crate) async fn connect(options: S3Options) -> Result<S3Store, StoreError> {
         bucket: options.bucket,
         prefix: options.prefix,
         direct: Arc::new(direct),
+        putting: bandwidth,
     })
 }
 

@@ -83,6 +83,8 @@ pub(crate) struct Request<'a> {
     pub(crate) query: &'a str,
     pub(crate) headers: Headers,
     pub(crate) body: Bytes,
+    /// What bounds the body; the store's own limit if nothing is said.
+    pub(crate) bandwidth: Option<&'a Arc<Bandwidth>>,
     /// The most that the answer to a GET may have, in bytes.
     pub(crate) most: u64,
     /// For messages: `reading`.
@@ -261,7 +263,11 @@ impl Direct {
             signed,
             self.signed_bodies.then_some(&request.body),
         )?;
-        let (body, progress) = body::sending(request.body.clone(), &self.bandwidth, self.slowest);
+        let (body, progress) = body::sending(
+            request.body.clone(),
+            request.bandwidth.unwrap_or(&self.bandwidth),
+            self.slowest,
+        );
         let mut http = HttpRequest::new(body);
         let cannot = "the request cannot be made";
         http.set_method(request.method)

@@ -48,6 +48,7 @@ mod upload;
 mod via_sdk;
 
 use std::fmt;
+use std::num::NonZeroU64;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -72,6 +73,8 @@ pub struct S3Store {
     bucket: BucketName,
     prefix: RootPrefix,
     direct: Arc<direct::Direct>,
+    /// What bounds the objects that are put.
+    putting: Arc<bandwidth::Bandwidth>,
 }
 
 impl fmt::Debug for S3Store {
@@ -144,6 +147,14 @@ impl ChunkStore for S3Store {
             .head_object(&self.prefix.join(&data_key(chunk)))
             .await?;
         Ok(ObjectMeta { len: head.len })
+    }
+
+    fn slowed(&self, bytes_per_second: NonZeroU64) -> Option<Arc<dyn ChunkStore>> {
+        let putting = bandwidth::Bandwidth::within(&self.putting, bytes_per_second);
+        Some(Arc::new(Self {
+            putting: Arc::new(putting),
+            ..self.clone()
+        }))
     }
 
     async fn put(&self, chunk: ContentHash, payload: Payload) -> Result<(), StoreError> {

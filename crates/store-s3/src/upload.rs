@@ -63,6 +63,7 @@ impl S3Store {
                 Vec::new()
             },
             body: bytes,
+            bandwidth: Some(&self.putting),
             most: 0,
             doing: "storing",
             name: &self.url(key),

@@ -18,12 +18,13 @@
 mod failures;
 mod list;
 mod manifests;
+mod pace;
 #[cfg(test)]
 mod tests;
 
 use std::fs::File;
 use std::io;
-use std::num::NonZero;
+use std::num::{NonZero, NonZeroU64};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -42,6 +43,7 @@ use futures::stream;
 use parking_lot::Mutex;
 
 use self::failures::{failed, is_missing, unwritable};
+use self::pace::Pace;
 use crate::{
     ChunkStore, Folder, ListStore, ManifestKey, ManifestStore, Metadata, ObjectMeta, ObjectPart,
     ObjectStream, Page, Payload, PutOutcome, RequestCounts, RequestKind, Requests, Store,
@@ -62,6 +64,8 @@ const IDLE_BLOCKS: u64 = 4 * STREAM_BLOCK;
 pub struct DirectoryStore {
     files: Arc<Files>,
     requests: Arc<Requests>,
+    /// The most bytes a second of what is put.
+    rate: Option<Arc<Pace>>,
 }
 
 /// The blocking half.
@@ -98,6 +102,7 @@ impl DirectoryStore {
                 blocks: BufferPool::new(STREAM_BLOCK, IDLE_BLOCKS),
             }),
             requests: Arc::default(),
+            rate: None,
         })
     }
 
@@ -253,6 +258,7 @@ impl Files {
         &self,
         chunk: ContentHash,
         payload: &Payload,
+        rate: Option<&Pace>,
         cancelled: &AtomicBool,
     ) -> Result<(), StoreError> {
         let key = data_key(chunk);
@@ -260,7 +266,7 @@ impl Files {
         let sharing = self.prepare().map_err(failed)?;
         let staged = Staged::create_in(&self.staging).map_err(failed)?;
         staged.share(sharing).map_err(failed)?;
-        self.fill(&staged, &key, payload, cancelled)?;
+        self.fill(&staged, &key, payload, rate, cancelled)?;
         payload.check_unchanged()?;
         staged
             .publish_grouped(&self.root.join(&key), &self.data)
@@ -273,6 +279,7 @@ impl Files {
         staged: &Staged,
         key: &str,
         payload: &Payload,
+        rate: Option<&Pace>,
         cancelled: &AtomicBool,
     ) -> Result<(), StoreError> {
         let failed = |error: io::Error| unwritable(self.what("storing", key), error);
@@ -283,13 +290,17 @@ impl Files {
             }
             Payload::File { file, range, stamp } => {
                 if !reflink(file, range.clone(), staged.file(), 0) {
+                    let block = rate.map_or(COPY_BLOCK, |rate| rate.step(COPY_BLOCK));
                     let mut at = range.start;
                     while at < range.end {
+                        if let Some(rate) = rate {
+                            rate.wait(block.min(range.end - at), cancelled);
+                        }
                         if cancelled.load(Ordering::Relaxed) {
                             let error = io::Error::from(io::ErrorKind::Interrupted);
                             return Err(failed(error));
                         }
-                        let end = range.end.min(at + COPY_BLOCK);
+                        let end = range.end.min(at + block);
                         match copy_range(file, at..end, staged.file(), at - range.start) {
                             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                                 return Err(stamp.changed());
@@ -412,11 +423,19 @@ impl ChunkStore for DirectoryStore {
         .await
     }
 
+    fn slowed(&self, bytes_per_second: NonZeroU64) -> Option<Arc<dyn ChunkStore>> {
+        Some(Arc::new(Self {
+            rate: Some(Arc::new(Pace::new(bytes_per_second))),
+            ..self.clone()
+        }))
+    }
+
     async fn put(&self, chunk: ContentHash, payload: Payload) -> Result<(), StoreError> {
         let cancelled = Arc::new(AtomicBool::new(false));
         let _guard = CancelOnDrop(Arc::clone(&cancelled));
+        let rate = self.rate.clone();
         self.answer(RequestKind::Put, move |files| {
-            files.put(chunk, &payload, &cancelled)
+            files.put(chunk, &payload, rate.as_deref(), &cancelled)
         })
         .await
     }

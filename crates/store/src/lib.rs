@@ -113,6 +113,12 @@ pub trait ChunkStore: Send + Sync + Debug {
         None
     }
 
+    /// The same store, for who puts objects of which at most so many bytes are to move in a second, within one object too.
+    /// Nothing if it cannot be had.
+    fn slowed(&self, _bytes_per_second: NonZero<u64>) -> Option<Arc<dyn ChunkStore>> {
+        None
+    }
+
     /// Asks for the length of an object under the name that [`put`](Self::put) gives it. The names that
     /// old clients gave are tried by [`get`](Self::get) only: here they would cost an upload a second
     /// request for each missing object.

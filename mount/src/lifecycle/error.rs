@@ -108,6 +108,14 @@ pub enum UnmountError {
         /// Where it still is.
         copies: Copies,
     },
+    /// It had no name here any more when its end was asked for, and is still used.
+    #[error("{} was detached already, and is still used{}", mount_point.display(), HolderList(holders))]
+    Detached {
+        /// Where it was.
+        mount_point: PathBuf,
+        /// By whom, as far as that could be found out.
+        holders: Vec<Holder>,
+    },
     /// Users other than root need the helper.
     #[error(
         "unmounting as this user needs the program fusermount3; install the package fuse3, or unmount as root"

@@ -55,7 +55,9 @@ pub use self::place::{FuseMount, MountOf, Place};
 pub use self::process::Process;
 use self::source::MountSource;
 use self::unmount::Refusal;
-pub use self::unmount::{ActiveMount, TakenAway, Unmount, active_mounts, detach_dead, take_away};
+pub use self::unmount::{
+    ActiveMount, TakenAway, Unmount, active_mounts, active_mounts_of, detach_dead, take_away,
+};
 use crate::chain::chain;
 
 /// How long a mount may be found busy before that is believed: a process that is just ending, or
@@ -190,6 +192,12 @@ impl Mounted {
             Ok(Some(entry)) => entry.mount_point,
             Ok(None) | Err(_) => self.shared.entry.mount_point.clone(),
         }
+    }
+
+    /// Whether it still has a name in this process's mount namespace, be it covered. Without one it ends when nobody uses it any more.
+    pub fn has_name(&self) -> Result<bool, UnmountError> {
+        let mut table = self.shared.table()?.into_iter();
+        Ok(table.any(|entry| entry.is(&self.shared.entry)))
     }
 
     /// Unmounts, wherever it is now, and waits until the kernel has let go: nothing is open then, and the

@@ -8,6 +8,7 @@ use attachfs_session::{Session, SessionId};
 use super::error::UnmountError;
 use super::kernel;
 use super::mountinfo::{self, MountEntry};
+use super::process::Process;
 use super::source::MountSource;
 
 /// How to unmount.
@@ -132,6 +133,17 @@ pub struct ActiveMount {
 
 /// All mounts of this file system that this process can see. Asks none of them.
 pub fn active_mounts() -> io::Result<Vec<ActiveMount>> {
+    Ok(ours(mountinfo::read()?))
+}
+
+/// All mounts of this file system that another process can see, which may be in another mount namespace.
+pub fn active_mounts_of(process: &Process) -> io::Result<Vec<ActiveMount>> {
+    let table = Path::new("/proc").join(process.pid.to_string());
+    let table = std::fs::read(table.join(mountinfo::NAME))?;
+    Ok(ours(mountinfo::parse(&table)))
+}
+
+fn ours(table: Vec<MountEntry>) -> Vec<ActiveMount> {
     let ours = |entry: MountEntry| {
         let session = match MountSource::parse(&entry)? {
             MountSource::Session(id) => Some(id),
@@ -142,5 +154,5 @@ pub fn active_mounts() -> io::Result<Vec<ActiveMount>> {
             session,
         })
     };
-    Ok(mountinfo::read()?.into_iter().filter_map(ours).collect())
+    table.into_iter().filter_map(ours).collect()
 }

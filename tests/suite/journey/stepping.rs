@@ -88,7 +88,7 @@ fn the_journey_in_steps(machine: &Machine) {
         .printing("nothing changed");
     assert_eq!(
         machine.ok(args!["diff", at]).out,
-        "would commit 0 added, 0 changed, 0 deleted, 0 B\n"
+        "would commit nothing: nothing changed\n"
     );
     both(&|root| {
         fs::write(root.join("new"), "newer").unwrap();
@@ -213,7 +213,7 @@ fn only_the_output_directories_are_committed_and_the_rest_is_kept() {
         assert_eq!(unmounted["commit"]["account"]["left_out"], json!(["in"]));
         // Committing it as before would leave it again: the advice has the option that it takes.
         let again = machine.ok(args!["commit", &mount.session]);
-        again.printing("`attachfs commit --everything` publishes what is outside");
+        again.printing(" publishes what is outside, too");
         let rest = machine.json(args!["commit", "--everything", &mount.session]);
         assert_eq!(rest["account"]["changed"], 1);
         assert_eq!(rest["account"]["added"], 0);

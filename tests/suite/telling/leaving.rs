@@ -29,7 +29,7 @@ fn a_dry_run_stops_where_the_commit_does_and_names_the_way_out() {
         let stopped = machine.says([&commit[..], &skip].concat()).with_code(14);
         stopped.saying("open");
         let told = machine.says([&dry[..], &skip].concat()).with_code(14);
-        told.saying("files are open for writing: open; `--skip-open`");
+        told.saying("open for writing: \"open\"; `commit --skip-open`");
         machine.ok([&dry[..], &skip, &args!["--skip-open"]].concat());
         assert_eq!(machine.published(&mount.session), []);
         drop(open);

@@ -128,18 +128,34 @@ said! {
 
 impl From<CommitError> for Error {
     fn from(error: CommitError) -> Self {
-        let is_of_links = matches!(error, CommitError::OutgoingLinks(_));
-        let class = error.class();
-        let said = Self::new(class, "the commit stopped").because(error);
-        if is_of_links {
-            return said.advise("`commit --symlinks skip` leaves them out");
+        of_stopped("the commit stopped", error)
+    }
+}
+
+/// The error of a commit that was only to be looked at.
+pub(crate) fn would_stop(error: CommitError) -> Error {
+    of_stopped("the commit would stop", error)
+}
+
+fn of_stopped(sentence: &str, error: CommitError) -> Error {
+    let class = error.class();
+    let advice = match &error {
+        CommitError::Busy(_) => {
+            Some("`commit --skip-open` leaves them out, `commit --wait SECONDS` waits for them")
         }
-        if class == FailureClass::Incomplete {
-            return said.advise(
-                "nothing is lost, the session has all of it; commit once more when that is mended, and it goes on",
-            );
+        CommitError::OutgoingLinks(_) => {
+            Some("`--symlinks skip` leaves them out, `--symlinks collapse` puts what they show")
         }
-        said
+        CommitError::UnheldLinks(_) => Some("`--symlinks skip` leaves them out"),
+        _ if class == FailureClass::Incomplete => Some(
+            "nothing is lost, the session has all of it; commit once more when that is mended, and it goes on",
+        ),
+        _ => None,
+    };
+    let said = Error::new(class, sentence).because(error);
+    match advice {
+        Some(advice) => said.advise(advice),
+        None => said,
     }
 }
 
@@ -311,7 +327,9 @@ fn of_control(error: &ControlError) -> FailureClass {
 
 fn of_unmount(error: &UnmountError) -> FailureClass {
     match error {
-        UnmountError::Busy { .. } | UnmountError::StillUsed { .. } => FailureClass::Busy,
+        UnmountError::Busy { .. }
+        | UnmountError::StillUsed { .. }
+        | UnmountError::Detached { .. } => FailureClass::Busy,
         UnmountError::Covered { .. }
         | UnmountError::NoHelper(_)
         | UnmountError::Helper { .. }

@@ -12,7 +12,7 @@ use crate::copying::OpenManifest;
 use crate::error::Error;
 use crate::holder::take;
 use crate::index::{MountBase, base_of, open_base};
-use crate::manifests::check_output_dirs;
+use crate::outputs::{check_in_base, check_output_dirs};
 use crate::places::Places;
 
 /// A session that there is, or the manifests of a new one, which were found.
@@ -132,6 +132,7 @@ impl Opening<'_> {
         }
         let mapped = || NewSession::map_manifests(&session);
         let base = open_base(&described, &new.layers, mapped, self.dir, self.places)?;
+        check_in_base(&new.output_dirs, &base.tree)?;
         let meta = SessionMeta {
             format: SessionMeta::FORMAT,
             id: self.id,

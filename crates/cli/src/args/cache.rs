@@ -7,11 +7,13 @@ use std::time::Duration;
 use attachfs::CacheLimits;
 use clap::{Args, Subcommand};
 
+use super::values::parse_size;
+
 /// How much room the cache may take. From the environment too, so that a machine's administrator says it once for all
 /// mounts that share the cache.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct CacheBounds {
-    /// The most that the cache may take, of all stores together: bytes, or with K, M, G or T (of 1024). What was
+    /// The most that the cache may take, of all stores together. What was
     /// used longest ago goes first, but nothing that is open or pinned. Default: half of its disk.
     #[arg(
         long,
@@ -40,24 +42,6 @@ impl CacheBounds {
             min_free: self.cache_min_free,
         }
     }
-}
-
-/// Bytes, with a unit of 1024 or without.
-pub(super) fn parse_size(text: &str) -> Result<u64, String> {
-    const WRONG: &str = "not a size, such as 1000000, 500M, 20G or 2T";
-    let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let unit = text[number.len()..].to_ascii_uppercase();
-    let power = match unit.as_str() {
-        "" | "B" => 0,
-        "K" | "KIB" => 1,
-        "M" | "MIB" => 2,
-        "G" | "GIB" => 3,
-        "T" | "TIB" => 4,
-        _ => return Err(WRONG.to_owned()),
-    };
-    let number: u64 = number.parse().map_err(|_| WRONG.to_owned())?;
-    let bytes = number.checked_mul(1 << (10 * power));
-    bytes.ok_or_else(|| "more than any disk has".to_owned())
 }
 
 /// A number and a unit: `90s`, `45m`, `12h`, `30d`.
@@ -139,7 +123,7 @@ pub(crate) struct Gc {
     pub(crate) place: CachePlace,
     #[command(flatten)]
     pub(crate) bounds: CacheBounds,
-    /// Leave at most this much: bytes, or with K, M, G or T. 0 removes everything.
+    /// Leave at most this much. 0 removes everything.
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub(crate) max_size: Option<u64>,
     /// Remove objects that were not used for so long, `30d` or `12h` for example, however much room there is.
@@ -221,22 +205,6 @@ pub(crate) struct Unpin {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sizes_have_units_of_1024() {
-        for (text, bytes) in [
-            ("0", 0),
-            ("17", 17),
-            ("2K", 2048),
-            ("3g", 3 << 30),
-            ("1TiB", 1 << 40),
-        ] {
-            assert_eq!(parse_size(text), Ok(bytes), "{text}");
-        }
-        for text in ["", "G", "1.5G", "-1", "1GB", "20000000T", "1 G"] {
-            assert!(parse_size(text).is_err(), "{text}");
-        }
-    }
 
     #[test]
     fn ages_have_a_unit() {

@@ -66,13 +66,13 @@ pub(crate) struct Session {
 /// All or nothing: objects first, the manifest last. If it is interrupted, the same command goes on.
 /// A session that is mounted ends when it is unmounted with all of it committed; one that is not stays until it
 /// is discarded. `list --ended` has the addresses of what ended ones published. If nothing changed since the last commit, it says where the
-/// manifest of that is.
+/// manifest of that is; that, and patterns that choose no change, are no failure: nothing is published, and what is left is counted.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Commit {
     #[command(flatten)]
     pub(crate) session: Session,
-    /// Only show what would be published. The written files are read and hashed, as by `diff --hash`;
-    /// nothing is sent, and nothing written. If the commit would stop, this says so and has its exit code.
+    /// Only show what would be published, with the same options. The written files are read and hashed, as by `diff --hash`;
+    /// nothing is sent, and nothing written. If the commit would stop, this says so, why, and has its exit code.
     #[arg(long, conflicts_with_all = ["output", "publish"])]
     pub(crate) dry_run: bool,
     /// Wait so many seconds for files that are open for writing.

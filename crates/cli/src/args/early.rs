@@ -6,7 +6,7 @@ use attachfs::EarlyUploads;
 use clap::Args;
 use clap::builder::BoolishValueParser;
 
-use super::s3::parse_rate;
+use super::values::parse_rate;
 
 /// What is sent before the commit. Where output directories are declared (`--output-dir`), what is written there is sent
 /// while the job goes on.
@@ -19,10 +19,27 @@ pub(crate) struct EarlyUpload {
     /// was sent.
     #[arg(long, env = "ATTACHFS_NO_EARLY_UPLOAD", value_parser = BoolishValueParser::new())]
     no_early_upload: bool,
-    /// Bytes a second that are sent before the commit, at most, on average over some files; such as 10MB or 1GiB. Default: as
-    /// many as --max-bandwidth lets pass.
-    #[arg(long, value_name = "BYTES", value_parser = parse_rate)]
+    /// Bytes a second that are sent before the commit, at most, such as 10MB or 1GiB; where output directories are declared
+    /// (--output-dir). Default: as many as --max-bandwidth lets pass.
+    #[arg(long, value_name = "SIZE", value_parser = parse_rate)]
     early_upload_rate: Option<NonZeroU64>,
+}
+
+impl EarlyUpload {
+    /// Fails if a rate is given where nothing is sent before the commit.
+    pub(crate) fn check(&self, has_outputs: bool) -> Result<(), attachfs::Error> {
+        let why = if self.early_upload_rate.is_none() {
+            return Ok(());
+        } else if self.no_early_upload {
+            "nothing is sent before the commit (--no-early-upload)"
+        } else if !has_outputs {
+            "without --output-dir nothing is sent before the commit"
+        } else {
+            return Ok(());
+        };
+        let sentence = format!("--early-upload-rate bounds nothing: {why}");
+        Err(attachfs::Error::usage(sentence).advise("declare the outputs, or leave the rate out"))
+    }
 }
 
 impl From<EarlyUpload> for EarlyUploads {

@@ -218,8 +218,8 @@ pub(crate) struct Collect {
     /// What becomes of symbolic links.
     #[arg(long, value_enum, default_value = "collapse-escaping")]
     pub(crate) symlinks: Symlinks,
-    /// Cut files longer than this many bytes into objects of that length, or `none`. Default: 256 MiB.
-    #[arg(long, value_name = "BYTES|none", value_parser = parse_chunk_size)]
+    /// Cut files longer than this into objects of that length, or `none`. Default: 256MiB.
+    #[arg(long, value_name = "SIZE|none", value_parser = parse_chunk_size)]
     pub(crate) chunk_size: Option<attachfs::ChunkSize>,
     #[command(flatten)]
     pub(crate) scanning: Scanning,

@@ -7,7 +7,7 @@ use attachfs::{Prefetch, ReadOptions};
 use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
 
-use super::s3::parse_bytes;
+use super::values::parse_size;
 
 /// How a mount reads. `--max-bandwidth` bounds what all of it takes.
 #[derive(Debug, Clone, Copy, Args)]
@@ -33,7 +33,7 @@ pub(crate) struct Reading {
     /// Memory for what is fetched: kept, on its way, or waiting to be written to the cache. Such as 500MB or 1GiB; at
     /// least 32MiB. At most half is used for reading ahead: more helps where the store is far away and the network is fast.
     /// Default: 192MiB.
-    #[arg(long, value_name = "BYTES", value_parser = parse_target)]
+    #[arg(long, value_name = "SIZE", value_parser = parse_target)]
     memory_target: Option<NonZeroU64>,
     /// Read everything through the process that serves the mount. Otherwise, where the kernel and this user's rights allow
     /// it (CAP_SYS_ADMIN), the kernel reads files of one object of at least 256 KiB that lie complete in the cache by
@@ -59,7 +59,7 @@ enum Verify {
 const LEAST_MEMORY: u64 = 32 << 20;
 
 fn parse_target(text: &str) -> Result<NonZeroU64, String> {
-    let bytes = parse_bytes(text)?;
+    let bytes = parse_size(text)?;
     let enough = NonZeroU64::new(bytes).filter(|bytes| bytes.get() >= LEAST_MEMORY);
     enough.ok_or_else(|| "at least 32MiB are needed".to_owned())
 }

@@ -6,6 +6,8 @@ use std::num::{NonZeroU32, NonZeroU64, ParseIntError};
 use attachfs::{AccountId, Addressing, Encryption, KmsKey, S3Access};
 use clap::{Args as ClapArgs, ValueEnum};
 
+use super::values::{parse_rate, parse_size};
+
 /// Options of every verb that say how S3 is reached. What is not said comes from the variables and the
 /// configuration files of the AWS tools; docs/s3-settings.md lists them. Proxies are taken from the
 /// environment: HTTPS_PROXY, HTTP_PROXY and NO_PROXY.
@@ -62,11 +64,11 @@ pub(crate) struct S3 {
     #[arg(long, global = true, value_name = "NUMBER", value_parser = parse_connections)]
     max_connections: Option<NonZeroU32>,
     /// Bytes a second, at most, up and down together; such as 10MB or 1GiB. Default: no limit.
-    #[arg(long, global = true, value_name = "BYTES", value_parser = parse_rate)]
+    #[arg(long, global = true, value_name = "SIZE", value_parser = parse_rate)]
     max_bandwidth: Option<NonZeroU64>,
     /// Give up a transfer that moves fewer bytes a second than this for 60 seconds; 0 never does,
     /// as long as anything moves. Default: 10KB.
-    #[arg(long, global = true, value_name = "BYTES", value_parser = parse_bytes)]
+    #[arg(long, global = true, value_name = "SIZE", value_parser = parse_size)]
     min_rate: Option<u64>,
 }
 
@@ -142,43 +144,11 @@ impl S3 {
     }
 }
 
-const NO_BYTES: &str = "not a number of bytes, such as 500, 10MB (10,000,000) or 1GiB (2^30)";
-
-/// A number of bytes: plain, or with a suffix in tens (kB, MB, GB, TB) or twos (KiB, MiB, GiB, TiB).
-pub(super) fn parse_bytes(text: &str) -> Result<u64, String> {
-    let text = text.trim();
-    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
-    let unit = text[digits.len()..].trim();
-    let factor: u64 = match unit.to_ascii_lowercase().as_str() {
-        "" | "b" => 1,
-        "k" | "kb" => 1_000,
-        "m" | "mb" => 1_000_000,
-        "g" | "gb" => 1_000_000_000,
-        "t" | "tb" => 1_000_000_000_000,
-        "ki" | "kib" => 1 << 10,
-        "mi" | "mib" => 1 << 20,
-        "gi" | "gib" => 1 << 30,
-        "ti" | "tib" => 1 << 40,
-        _ => return Err(NO_BYTES.to_owned()),
-    };
-    let number: u64 = digits
-        .parse()
-        .map_err(|error: ParseIntError| format!("{NO_BYTES}: {error}"))?;
-    number
-        .checked_mul(factor)
-        .ok_or_else(|| NO_BYTES.to_owned())
-}
-
 fn parse_connections(text: &str) -> Result<NonZeroU32, String> {
     let number: u32 = text
         .parse()
         .map_err(|error: ParseIntError| format!("not a number of requests: {error}"))?;
     NonZeroU32::new(number).ok_or_else(|| "at least one request has to be possible".to_owned())
-}
-
-pub(super) fn parse_rate(text: &str) -> Result<NonZeroU64, String> {
-    let bytes = parse_bytes(text)?;
-    NonZeroU64::new(bytes).ok_or_else(|| "at least one byte a second has to pass".to_owned())
 }
 
 #[cfg(test)]
@@ -210,32 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_are_read_with_their_units() {
-        for (text, bytes) in [
-            ("0", 0),
-            ("500", 500),
-            ("500B", 500),
-            ("10KB", 10_000),
-            ("10k", 10_000),
-            ("10 MB", 10_000_000),
-            ("1GiB", 1 << 30),
-            ("2tib", 2 << 40),
-        ] {
-            assert_eq!(parse_bytes(text), Ok(bytes), "{text}");
-        }
-        for bad in [
-            "",
-            "MB",
-            "-1",
-            "1.5MB",
-            "1 fathom",
-            "99999999999TB",
-            "1MBs",
-            "ä",
-        ] {
-            parse_bytes(bad).unwrap_err();
-        }
-        parse_rate("0").unwrap_err();
+    fn at_least_one_request_is_possible() {
         assert!(parse_connections("0").unwrap_err().contains("at least one"));
         assert_eq!(parse_connections("7").map(NonZeroU32::get), Ok(7));
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use attachfs::TraceOptions;
 use clap::Args;
 
-use super::s3::parse_bytes;
+use super::values::parse_size;
 
 /// Traces of what is read.
 #[derive(Debug, Clone, Args)]
@@ -29,7 +29,7 @@ pub(crate) struct Traces {
     trace_dir: Option<PathBuf>,
     /// Fetch at most so much ahead because of traces or --prefetch all, such as 500MB or 20GiB. What is in the cache does
     /// not count. Default: what the cache has room for. Of a full cache traces replace up to half, whatever is said here.
-    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     prefetch_bytes: Option<u64>,
     /// Stop fetching ahead after so many seconds. Default: an hour after the mount for traces, never with --prefetch all.
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=31_536_000))]

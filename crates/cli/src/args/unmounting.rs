@@ -11,7 +11,8 @@ use super::committing::{Chosen, LinkChoice, ManifestTo};
 /// Several mounts are ended at once, with an account of each. An unmount that was begun goes on in the mount's process, also if this
 /// command is interrupted: the same command waits for it and tells its result. If the process of a mount was killed, its session is
 /// committed here. Of several, the exit code is 0 if all are unmounted, and committed where that was asked for, and 13 if something is
-/// pending: then nothing is lost, and the last line says how to go on. What is written and not to be committed stays in its session.
+/// pending: then nothing is lost, and the last line says how to go on. A name that means no session keeps no other from being ended; it has failed, and if
+/// nothing is pending the exit code is that of the first that failed. What is written and not to be committed stays in its session.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   attachfs umount /mnt/scene

@@ -1,6 +1,7 @@
 //! The verbs, one family a file.
 
 mod cache;
+mod committing;
 mod downloading;
 mod fsck;
 mod layering;
@@ -57,8 +58,8 @@ pub(crate) fn dispatch(args: Args) -> Result<(), Failure> {
             Verb::Status(session) => sessions::status(&globals, session).await,
             Verb::Report(args) => report::report(&globals, args).await,
             Verb::Stats(args) => stats::stats(&globals, args).await,
-            Verb::Diff(diff) => sessions::diff(&globals, diff).await,
-            Verb::Commit(commit) => sessions::commit(&globals, commit).await,
+            Verb::Diff(diff) => committing::diff(&globals, diff).await,
+            Verb::Commit(commit) => committing::commit(&globals, commit).await,
             Verb::Fsck(fsck) => fsck::fsck(&globals, &fsck),
             Verb::Discard(discard) => sessions::discard(&globals, discard).await,
             Verb::Download(download) => downloading::download(&globals, download).await,

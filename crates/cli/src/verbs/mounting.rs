@@ -110,6 +110,10 @@ pub(super) async fn mount(globals: &Globals, args: Mount) -> Result<(), Failure>
         Some(dir) => attachfs::session_in(dir)?,
         None => None,
     };
+    attachfs::check_output_dirs(&args.output_dir)?;
+    let declared = resume.as_ref().map(|found| &found.meta.output_dirs);
+    args.early_upload
+        .check(!declared.unwrap_or(&args.output_dir).is_empty())?;
     let of_new_sessions = of_new_sessions(&args);
     let layers = LayerOptions::from(args.layering);
     let (what, store) = match (resume, manifests) {

@@ -7,7 +7,7 @@ use attachfs::{
 };
 use indicatif::{HumanCount, HumanDuration};
 
-use super::sessions::is_piped;
+use super::committing::is_piped;
 use super::stores::require_used;
 use crate::args::Globals;
 use crate::args::report::Report;

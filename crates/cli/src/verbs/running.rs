@@ -7,12 +7,13 @@ use attachfs::{
     RunReport, RunRequest, SnapshotOptions, SnapshotReport, Stop, StopSignal,
 };
 
+use super::committing::{check_place, is_piped};
 use super::mounting::{remark_without_store, usual_owner};
 use super::reading::source;
 use super::report::written;
-use super::sessions::{check_place, is_piped};
 use super::snapshotting::Aloud;
 use super::stores::{open_store, store_of};
+use super::unmounting::commit_again;
 use crate::args::{Globals, Run};
 use crate::exit::{self, Failure};
 use crate::output::{self, remark, remark_lines};
@@ -40,9 +41,8 @@ async fn run_it(globals: &Globals, args: Run, open_files: OpenFiles) -> Result<(
     let mut quit = StopSignal::listen(Stop::Quit)?;
     let mut terminate = StopSignal::listen(Stop::Terminate)?;
     let mut hang_up = StopSignal::listen(Stop::HangUp)?;
-    for dir in &args.output_dir {
-        attachfs::parse_path(dir)?;
-    }
+    attachfs::check_output_dirs(&args.output_dir)?;
+    args.early_upload.check(!args.output_dir.is_empty())?;
     if is_piped(args.manifest_to.output.as_deref()) {
         let reason = "standard output is the command's: name a file for the manifest";
         return Err(attachfs::Error::usage(reason).into());
@@ -68,6 +68,8 @@ async fn run_it(globals: &Globals, args: Run, open_files: OpenFiles) -> Result<(
         remark(&format!("           {}", manifests[0].name()));
     }
     let names: Vec<String> = manifests.iter().map(GivenManifest::name).collect();
+    let commit = commit_again(&args.chosen, args.links, &args.manifest_to);
+    let commit = format!("commit{commit}");
     let request = RunRequest {
         manifests,
         layers: args.layering.into(),
@@ -119,13 +121,13 @@ async fn run_it(globals: &Globals, args: Run, open_files: OpenFiles) -> Result<(
             let code = code_of(&failed.source);
             exit::report(&failed.source.into());
             if let Some(session) = failed.session {
-                remark(&advice(session.as_str(), "commit"));
+                remark(&advice(session.as_str(), &commit));
             }
             return Err(Failure::Code(code));
         }
     };
     shown.clear();
-    report(globals, snapshot.as_ref(), &names, &ran)?;
+    report(globals, snapshot.as_ref(), &names, &ran, &commit)?;
     if ran
         .commit
         .as_ref()
@@ -251,12 +253,13 @@ fn advice(session: &str, commit: &str) -> String {
     )
 }
 
-/// The account. It goes to standard error: standard output is the command's.
+/// The account; `commit_again` is how to commit what the command left if it failed. It goes to standard error: standard output is the command's.
 fn report(
     globals: &Globals,
     snapshot: Option<&SnapshotReport>,
     manifests: &[String],
     ran: &RunReport,
+    commit_again: &str,
 ) -> anyhow::Result<()> {
     if globals.json {
         return output::print_json(&serde_json::json!({
@@ -296,11 +299,11 @@ fn report(
         ));
     }
     if ran.kept {
-        let account = ran.commit.as_ref().map(|commit| &commit.account);
-        remark(&advice(
-            ran.session.as_str(),
-            output::how_to_commit(account),
-        ));
+        let commit = match &ran.commit {
+            Some(commit) => output::how_to_commit(&commit.account),
+            None => commit_again,
+        };
+        remark(&advice(ran.session.as_str(), commit));
     }
     Ok(())
 }

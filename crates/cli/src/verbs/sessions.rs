@@ -1,4 +1,4 @@
-//! `list`, `status`, `diff`, `commit`, `discard`.
+//! `list`, `status`, `discard`.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -7,18 +7,15 @@ use anyhow::Context as _;
 use attachfs::causes::SessionListError;
 use attachfs::session;
 use attachfs::{
-    Account, CancellationToken, CommitArguments, CommitReport, DiffArguments, FailureClass,
-    ManifestFile, Places, SessionEntry, SessionId, SessionState, Uncommitted,
+    CancellationToken, Places, Presence, SessionEntry, SessionId, SessionState, Uncommitted,
 };
 use serde::Serialize;
 
 use super::stores::require_used;
-use crate::args::committing::OutgoingLinks;
-use crate::args::{Commit, Diff, Discard, Globals, HandedFormat, List, Session};
+use crate::args::{Discard, Globals, List, Session};
 use crate::exit::Failure;
 use crate::output::{self, remark};
 use crate::places::places;
-use crate::progress::Shown;
 
 /// A session as it is listed. Fields that are kept in its own directory are `null` if that cannot be reached.
 #[derive(Serialize)]
@@ -37,13 +34,15 @@ struct ListedSession {
 }
 
 impl ListedSession {
-    fn found(found: SessionEntry, uncommitted: Option<Uncommitted>) -> Self {
+    fn found(found: SessionEntry, presence: Presence, uncommitted: Option<Uncommitted>) -> Self {
         Self {
             session: found.meta.id.to_string(),
-            state: match found.state {
-                SessionState::InUse => "mounted",
-                SessionState::Left => "left",
-                SessionState::Ending => "ending",
+            state: match (presence, found.state) {
+                (Presence::Mounted, _) => "mounted",
+                (Presence::InUse, _) => "in use",
+                (Presence::Dead, _) => "dead",
+                (Presence::Left, SessionState::Ending) => "ending",
+                (Presence::Left, _) => "left",
             },
             mount_point: Some(found.meta.mount_point),
             store: Some(found.meta.store.address),
@@ -93,7 +92,7 @@ fn left_in(left: &Uncommitted) -> String {
     if left.files == 0 {
         return format!("  (last change {ago})");
     }
-    let files = output::count(left.files, "file");
+    let files = output::count(left.files, "written file");
     let bytes = output::bytes(left.bytes);
     format!("  ({files}, {bytes} not committed; last change {ago})")
 }
@@ -110,11 +109,13 @@ pub(super) fn list(globals: &Globals, args: &List) -> Result<(), Failure> {
     let sessions = attachfs::sessions(&places)?;
     let found: Vec<SessionEntry> = sessions.iter().flatten().cloned().collect();
     let mut uncommitted = attachfs::uncommitted_in(&found).into_iter();
+    let mut presence = attachfs::presence_of(&found).into_iter();
     for found in sessions {
         match found {
             Ok(found) => {
                 let uncommitted = uncommitted.next().flatten();
-                listed.push(ListedSession::found(found, uncommitted));
+                let presence = presence.next().unwrap_or(Presence::Left);
+                listed.push(ListedSession::found(found, presence, uncommitted));
             }
             Err(error) => {
                 match &error {
@@ -201,189 +202,6 @@ pub(super) async fn status(globals: &Globals, args: Session) -> Result<(), Failu
 
 fn is_ended(error: &attachfs::Error) -> bool {
     matches!(error.cause(), Some(SessionListError::Ended { .. }))
-}
-
-pub(super) async fn diff(globals: &Globals, args: Diff) -> Result<(), Failure> {
-    shown_diff(globals, args).await.map(drop)
-}
-
-/// Shows what a commit would publish and leave.
-async fn shown_diff(globals: &Globals, args: Diff) -> Result<Account, Failure> {
-    let places = places();
-    let found = attachfs::find(&places, &args.session.session)?;
-    require_used(globals, &found).await?;
-    let shown = Shown::cancellable(globals.json);
-    let how = DiffArguments {
-        hash: args.hash,
-        chosen: args.chosen.into(),
-    };
-    let (access, cancel) = (globals.s3.access()?, shown.cancel());
-    let report = session::diff(&found, &places, &access, how, &shown, cancel).await?;
-    shown.clear();
-    if globals.json {
-        output::print_json(&report)?;
-        return Ok(report.account);
-    }
-    let mut text = String::new();
-    for line in &report.changes {
-        let mark = match line.change.as_str() {
-            "added" => '+',
-            "deleted" => '-',
-            _ => '~',
-        };
-        let size = line
-            .size
-            .map(|size| format!("  ({})", output::bytes(size)))
-            .unwrap_or_default();
-        let maybe = if line.maybe_same {
-            "  written to; maybe the same bytes"
-        } else {
-            ""
-        };
-        let slash = if line.kind == "dir" { "/" } else { "" };
-        text += &format!("{mark} {}{slash}{size}{maybe}\n", line.path);
-    }
-    text += &output::dry_run(&report.account);
-    output::print(&text)?;
-    Ok(report.account)
-}
-
-/// Fails as the commit would that was asked for, which publishes nothing where it may not leave these out.
-fn would_stop(args: &Commit, account: &Account) -> Result<(), Failure> {
-    let named = |paths: &[String]| {
-        let shown: Vec<_> = paths.iter().take(5).map(String::as_str).collect();
-        let more = if paths.len() > shown.len() {
-            ", ..."
-        } else {
-            ""
-        };
-        format!("{}{more}", shown.join(", "))
-    };
-    let stops = |class, paths: &[String], why: &str, advice: &str| {
-        let sentence = format!("the commit would stop: {why}: {}", named(paths));
-        Err(attachfs::Error::new(class, sentence).advise(advice).into())
-    };
-    if !account.too_long.is_empty() {
-        let why = "no manifest can hold a path of more than 4,095 bytes";
-        return stops(
-            FailureClass::Other,
-            &account.too_long,
-            why,
-            "shorten or remove them",
-        );
-    }
-    if !account.open.is_empty() && !args.skip_open {
-        let advice = "`--skip-open` leaves them out, `--wait` waits for them";
-        return stops(
-            FailureClass::Busy,
-            &account.open,
-            "files are open for writing",
-            advice,
-        );
-    }
-    if !account.links.is_empty() && args.links.symlinks == OutgoingLinks::Stop {
-        let why = "symbolic links lead out of the mount";
-        return stops(
-            FailureClass::Other,
-            &account.links,
-            why,
-            "`--symlinks skip` leaves them out",
-        );
-    }
-    Ok(())
-}
-
-pub(super) async fn commit(globals: &Globals, args: Commit) -> Result<(), Failure> {
-    if args.dry_run {
-        let diff = Diff {
-            session: Session {
-                session: args.session.session.clone(),
-            },
-            hash: true,
-            chosen: args.chosen.clone(),
-        };
-        let account = shown_diff(globals, diff).await?;
-        return would_stop(&args, &account);
-    }
-    let places = places();
-    let found = attachfs::find(&places, &args.session.session)?;
-    require_used(globals, &found).await?;
-    let output = args.manifest_to.output.as_deref();
-    let reserved = reserve(output)?;
-    let arguments = CommitArguments {
-        wait_ms: args.wait.saturating_mul(1000),
-        skip_open: args.skip_open,
-        accept_open: args.accept_open,
-        accept_tainted: args.accept_tainted,
-        links: args.links.symlinks.into(),
-        everything: args.everything,
-        chosen: args.chosen.into(),
-        publish: args.manifest_to.publish,
-        files_only: args.format == HandedFormat::Files,
-        expect_parent: args.expect_parent.as_ref().map(ToString::to_string),
-        only_resume: args.resume,
-    };
-    let shown = Shown::cancellable(globals.json);
-    let (access, cancel) = (globals.s3.access()?, shown.cancel());
-    let report = session::commit(&found, &places, &access, &arguments, &shown, cancel).await?;
-    shown.clear();
-    let written = match (output, &report.manifest) {
-        (Some(_), Some(manifest)) => {
-            let bytes = session::committed_bytes(&found.dir, manifest, &arguments);
-            let written = bytes.and_then(|bytes| match reserved {
-                Some(file) => file.write(&bytes),
-                None => print_bytes(&bytes),
-            });
-            let published = || format!("it is published as {}", manifest.address);
-            written.map_err(|error| error.advise(published()).into())
-        }
-        _ => Ok(()),
-    };
-    // The published manifest is printed also if it could not be written to the file.
-    if !is_piped(output) {
-        told(globals, &report)?;
-        if args.resume && report.unchanged && !globals.json {
-            remark(NOTHING_TO_RESUME);
-        }
-    }
-    written
-}
-
-const NOTHING_TO_RESUME: &str = "no commit was interrupted when its manifest was ready; `attachfs commit` publishes what changed, \
-and sends only what the store does not have yet";
-
-/// Whether the manifest goes to standard output.
-pub(super) fn is_piped(output: Option<&Path>) -> bool {
-    output == Some(Path::new("-"))
-}
-
-/// Fails if the manifest cannot be written where it was wanted, before anything is done.
-pub(super) fn check_place(output: Option<&Path>) -> Result<(), attachfs::Error> {
-    reserve(output).map(drop)
-}
-
-/// Takes room for a manifest where it was wanted, before anything is done. `None` if it goes nowhere, or to standard output.
-pub(super) fn reserve(output: Option<&Path>) -> Result<Option<ManifestFile>, attachfs::Error> {
-    match output {
-        Some(path) if !is_piped(output) => Ok(Some(ManifestFile::reserve(path)?)),
-        _ => Ok(None),
-    }
-}
-
-/// Writes a manifest to standard output.
-pub(super) fn print_bytes(bytes: &[u8]) -> Result<(), attachfs::Error> {
-    let written = std::io::stdout().write_all(bytes);
-    written.map_err(|source| {
-        let sentence = "cannot write the manifest to standard output";
-        attachfs::Error::new(attachfs::FailureClass::Other, sentence).because(source)
-    })
-}
-
-fn told(globals: &Globals, report: &CommitReport) -> Result<(), Failure> {
-    if globals.json {
-        return Ok(output::print_json(report)?);
-    }
-    Ok(output::print(&output::commit(report))?)
 }
 
 pub(super) async fn discard(globals: &Globals, args: Discard) -> Result<(), Failure> {

@@ -6,8 +6,8 @@ use std::path::Path;
 use anyhow::Context as _;
 use attachfs::{Announce, ChunkSize, Exposed, Format, SnapshotOptions, TakenSnapshot};
 
+use super::committing::check_place;
 use super::manifest::{hashing, policy, selection, skipped};
-use super::sessions::check_place;
 use super::stores::create_or_open;
 use super::uploading::{published, unfinished, uploading};
 use crate::args::values::FormatName;

@@ -13,10 +13,12 @@ use futures::StreamExt as _;
 use serde_json::{Value, json};
 
 mod again;
+mod telling;
 
+pub(super) use self::again::commit_again;
 use self::again::{Again, shell_word};
-use super::report::written;
-use super::sessions::{is_piped, print_bytes, reserve};
+pub(super) use self::telling::unmounted;
+use super::committing::{is_piped, print_bytes, reserve};
 use super::stores::require_used;
 use crate::args::unmounting::Umount;
 use crate::args::{Globals, ManifestTo};
@@ -33,6 +35,8 @@ enum Named {
     Session(Box<SessionEntry>),
     /// Nothing of it is left to be done.
     Ended(EndedSession),
+    /// No session, or not one alone, or one that cannot be reached.
+    Unknown(attachfs::Error),
 }
 
 /// A mount, and what came of its end.
@@ -109,7 +113,9 @@ pub(super) async fn umount(globals: &Globals, args: Umount) -> Result<(), Failur
             if let Ok(report) = &outcome.result {
                 output::print(&unmounted(report, outcome.nothing_left, &again.commit))?;
             } else if !is_one {
-                output::print(&format!("pending    {}\n", output::shown(&outcome.name)))?;
+                let state = outcome.state().name();
+                let name = output::shown(&outcome.name);
+                output::print(&format!("{state:<10} {name}\n"))?;
             }
         }
         done.push(outcome);
@@ -140,6 +146,8 @@ fn find_all(
             }
             Err(error) => match (ended(places, &error)?, takes_ended) {
                 (Some(ended), true) => Named::Ended(ended),
+                // The others are ended all the same.
+                _ if names.len() > 1 => Named::Unknown(error),
                 _ => return Err(error),
             },
         };
@@ -172,6 +180,13 @@ impl Batch<'_> {
     async fn end(&self, name: PathBuf, named: Named) -> Outcome {
         let found = match named {
             Named::Session(found) => found,
+            Named::Unknown(error) => {
+                return Outcome {
+                    name,
+                    result: Err(error),
+                    nothing_left: false,
+                };
+            }
             Named::Ended(ended) => {
                 return Outcome {
                     name,
@@ -248,7 +263,27 @@ fn of_one(globals: &Globals, piped: bool, done: Vec<Outcome>) -> Result<(), Fail
     }
 }
 
-/// The end of several: what is done, what is pending, and how to go on.
+/// How the end of one of several is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Done,
+    /// The same command goes on with it.
+    Pending,
+    /// The same command fails again: the name means nothing, or what was asked for cannot be.
+    Failed,
+}
+
+impl State {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Pending => "pending",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// The end of several: what is done, what is pending, what failed, and how to go on.
 fn of_several(
     globals: &Globals,
     again: &Again,
@@ -257,10 +292,14 @@ fn of_several(
 ) -> Result<(), Failure> {
     let place = |outcome: &Outcome| order.iter().position(|name| *name == outcome.name);
     done.sort_by_key(place);
-    let pending: Vec<&Outcome> = done.iter().filter(|outcome| outcome.is_pending()).collect();
-    let resume = (!pending.is_empty()).then(|| {
-        let names = pending.iter().map(|outcome| outcome.named_again());
-        let names: Vec<String> = names.collect();
+    let of = |state| done.iter().filter(move |outcome| outcome.state() == state);
+    let names: Vec<String> = of(State::Pending).map(Outcome::named_again).collect();
+    let (ended, pending, failed) = (
+        of(State::Done).count(),
+        names.len(),
+        of(State::Failed).count(),
+    );
+    let resume = (pending > 0).then(|| {
         format!(
             "attachfs umount{}{} {}",
             again.umount,
@@ -268,13 +307,13 @@ fn of_several(
             names.join(" ")
         )
     });
-    let (all, left) = (done.len(), pending.len());
     if globals.json {
         let mounts: Vec<Value> = done.iter().map(Outcome::as_json).collect();
         output::print_json(&json!({
             "mounts": mounts,
-            "done": all - left,
-            "pending": left,
+            "done": ended,
+            "pending": pending,
+            "failed": failed,
             "resume": resume,
         }))?;
     }
@@ -284,13 +323,20 @@ fn of_several(
             report_error(&anyhow::anyhow!("{name}: {error}"));
         }
     }
-    let Some(resume) = resume else {
-        return Ok(());
+    let failures = match failed {
+        0 => String::new(),
+        _ => format!(", {failed} failed"),
     };
-    let pending = output::count(left as u64, "mount");
+    let Some(resume) = resume else {
+        let Some(first) = of(State::Failed).next() else {
+            return Ok(());
+        };
+        remark(&format!("nothing is lost: {ended} done{failures}"));
+        return Err(Failure::Code(first.exit_code()));
+    };
+    let pending = output::count(pending as u64, "mount");
     let sentence = format!(
-        "nothing is lost: {} done, {pending} pending; go on with `{resume}`",
-        all - left
+        "nothing is lost: {ended} done, {pending} pending{failures}; go on with `{resume}`"
     );
     remark(&sentence);
     // Who interrupts it, knows that.
@@ -302,14 +348,26 @@ fn of_several(
 }
 
 impl Outcome {
-    fn is_pending(&self) -> bool {
+    fn state(&self) -> State {
         match &self.result {
-            Ok(report) => report.commit_failure.is_some() || report.commit_to_come,
-            Err(_) => true,
+            Ok(report) if report.commit_failure.is_some() || report.commit_to_come => {
+                State::Pending
+            }
+            Ok(_) => State::Done,
+            Err(error) => match (error.class(), error.cause::<SessionListError>()) {
+                (FailureClass::Usage, _) | (_, Some(_)) => State::Failed,
+                _ => State::Pending,
+            },
         }
     }
 
-    /// Why it is pending.
+    /// The exit code of an error.
+    fn exit_code(&self) -> u8 {
+        let class = self.result.as_ref().err().map(attachfs::Error::class);
+        class.map_or(INCOMPLETE, crate::exit::code_of_class)
+    }
+
+    /// Why it is pending, or failed.
     fn error(&self) -> Option<String> {
         match &self.result {
             Ok(report) => {
@@ -336,154 +394,11 @@ impl Outcome {
     }
 
     fn as_json(&self) -> Value {
-        let state = if self.is_pending() { "pending" } else { "done" };
         json!({
             "name": self.name.to_string_lossy(),
-            "state": state,
+            "state": self.state().name(),
             "error": self.error(),
             "report": self.result.as_ref().ok(),
         })
-    }
-}
-
-/// What came of an unmount. `chosen`: the options that say what is committed.
-pub(super) fn unmounted(report: &UnmountReport, nothing_left: bool, chosen: &str) -> String {
-    let at = output::shown(&report.mount_point);
-    let mut text = String::new();
-    if let Some(process) = report.process {
-        let waiting = if report.still_waiting {
-            "whatever waits for it does so until it ends"
-        } else {
-            "whatever waited for it got an error"
-        };
-        text += &format!(
-            "detached   the mount of process {process}, which does not answer; {waiting}\n           \
-             the process still has the session: nobody can commit it before it ends\n"
-        );
-    } else if report.detached {
-        text += &format!("detached   {at}; it ends when nobody uses it any more\n");
-        for user in &report.users {
-            text += &format!("           used by {}\n", output::line_of(user));
-        }
-        let id = report.session.get(..8).unwrap_or(&report.session);
-        text += &format!("           attachfs status {id}\n");
-        return text;
-    } else if report.ended {
-        text += &format!("ended      {at}: session {} has ended\n", report.session);
-    } else if report.was_dead {
-        text += "detached   a mount whose process had died; nothing that had returned success is lost\n";
-    } else if report.was_left {
-        text += &format!("left       {at}: it was not mounted any more\n");
-    } else {
-        text += &format!("unmounted  {at}\n");
-    }
-    for held in &report.held {
-        text += &format!("           it was also {held}: it does not answer there any more\n");
-    }
-    if let Some(commit) = &report.commit {
-        text += &output::commit(commit);
-    }
-    text += &written(&report.reports);
-    text += &output::failed_reads(report.reads_failed, report.last_error.as_ref());
-    text += &output::not_cached(report.not_cached);
-    text += &output::prefetched(report.prefetch);
-    if let Some(why) = &report.trace_failure {
-        text += &format!("trace      is not written: {}\n", output::line_of(why));
-    }
-    if let Some(trace) = &report.trace {
-        text += &format!("trace      {}\n", output::shown(trace));
-    }
-    if let Some(log) = &report.log {
-        text += &format!("log        {}\n", output::shown(log));
-    }
-    if !report.kept && !report.still_deleting && !report.ended {
-        text += "session    ended: nothing in it is needed any more\n";
-    }
-    if report.still_deleting && !report.kept {
-        text += &format!(
-            "session    {} is still being deleted by its process\n",
-            report.session
-        );
-    }
-    if report.kept {
-        text += &kept(report, nothing_left, chosen);
-    }
-    text
-}
-
-/// What to do with a session that is kept.
-fn kept(report: &UnmountReport, nothing_left: bool, chosen: &str) -> String {
-    let id = &report.session;
-    let mut text = format!("session    {id} is kept");
-    if report.uncommitted > 0 {
-        text += &format!(
-            " with {} not committed",
-            output::count(report.uncommitted, "changed path")
-        );
-    }
-    if let Some(dir) = &report.set_aside_in {
-        text += &format!(
-            "\n           {} that no record speaks of in {dir}",
-            output::count(report.set_aside, "file")
-        );
-    }
-    if nothing_left {
-        text += &format!(
-            "; nothing in it is uncommitted\n           attachfs discard {}\n",
-            &id[..8]
-        );
-        return text;
-    }
-    if report.commit_left_undone {
-        text += "\n           nothing was committed: `--commit` is for `attachfs umount`, and not for signals or umount(8)";
-    }
-    let account = report.commit.as_ref().map(|commit| &commit.account);
-    text += &format!(
-        "\n           attachfs {1}{chosen} {0}\n           attachfs discard {0}\n",
-        &id[..8],
-        if report.all_outside {
-            "commit --everything"
-        } else {
-            output::how_to_commit(account)
-        }
-    );
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_session_that_is_still_being_deleted_is_said_to_be_and_not_to_be_kept() {
-        let report = |is_kept: bool| -> UnmountReport {
-            let report = serde_json::json!({
-                "session": "0123456789abcdef", "mount_point": "/m", "kept": is_kept, "was_dead": false,
-                "uncommitted": 0, "commit": null, "still_deleting": true,
-            });
-            serde_json::from_value(report).unwrap()
-        };
-        let deleting = "session    0123456789abcdef is still being deleted by its process\n";
-        let text = unmounted(&report(false), false, "");
-        assert_eq!(text, format!("unmounted  /m\n{deleting}"));
-        let text = unmounted(&report(true), false, "");
-        assert!(
-            !text.contains(deleting) && text.contains("is kept"),
-            "{text}"
-        );
-        assert!(text.contains("attachfs commit 01234567"), "{text}");
-    }
-
-    #[test]
-    fn a_session_in_which_nothing_is_uncommitted_is_not_offered_to_commit() {
-        let report = serde_json::json!({
-            "session": "0123456789abcdef", "mount_point": "/m\u{1b}[2J", "kept": true, "was_dead": true,
-            "uncommitted": 0, "commit": null,
-        });
-        let report: UnmountReport = serde_json::from_value(report).unwrap();
-        let text = unmounted(&report, true, "");
-        assert!(text.contains("nothing in it is uncommitted"), "{text}");
-        assert!(!text.contains("attachfs commit"), "{text}");
-        assert!(text.contains("attachfs discard 01234567"), "{text}");
     }
 }

@@ -10,7 +10,7 @@ use crate::states::{CommitOptions, CommitStep};
 pub struct EarlyOptions {
     /// What the commit will take: its output directories and patterns.
     pub commit: CommitOptions,
-    /// At most so many bytes a second, on average: a file that is sent goes as fast as it can.
+    /// At most so many bytes a second, within one file too if the store can be slowed.
     pub max_rate: Option<NonZeroU64>,
     /// A file is sent when it has not changed for so long.
     pub quiet: Duration,

@@ -33,6 +33,8 @@ pub struct SentEarly {
 #[derive(Debug, Default)]
 struct State {
     files: HashMap<Ino, SentFile>,
+    /// Files that were written to and are as the last commit has them: it published nothing of them, and recorded nothing.
+    same: HashMap<Ino, CleanFile>,
     counts: EarlyCounts,
 }
 
@@ -40,6 +42,8 @@ struct State {
 struct SentFile {
     clean: CleanFile,
     bytes: u64,
+    /// Whether it counts as sent and not committed: it is as it was sent as far as is known, and a commit would take it.
+    counts: bool,
 }
 
 /// What is wanted of who sends.
@@ -53,7 +57,7 @@ struct Wanted {
 /// The numbers of what is sent before a commit.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EarlyCounts {
-    /// Files that are not committed and whose bytes were sent, as they were when they were closed last.
+    /// Files that are not committed and whose bytes were sent as they are now. Of those that wait, none.
     pub files: u64,
     /// Their bytes.
     pub bytes: u64,
@@ -69,14 +73,12 @@ pub struct EarlyCounts {
 
 /// For a commit.
 impl SentEarly {
-    /// The files that were sent, and the stamps that they had.
+    /// The files whose hashes are known although no commit recorded them, and the stamps that they had. Of two of one file the
+    /// later is the newer.
     pub(crate) fn files(&self) -> Vec<CleanFile> {
         let state = self.state.lock();
-        state
-            .files
-            .values()
-            .map(|file| file.clean.clone())
-            .collect()
+        let sent = state.files.values().map(|file| &file.clean);
+        state.same.values().chain(sent).cloned().collect()
     }
 
     /// Their objects.
@@ -93,6 +95,20 @@ impl SentEarly {
         let mut state = self.state.lock();
         for ino in files {
             state.forget(ino);
+            state.same.remove(&ino);
+        }
+    }
+
+    /// These files are as the last commit has them, so that it had nothing to publish of them.
+    pub(crate) fn nothing_new(&self, files: Vec<CleanFile>) {
+        let mut state = self.state.lock();
+        for file in files {
+            let sent = state.files.get(&file.ino);
+            if sent.is_some_and(|sent| sent.clean.stamp != file.stamp) {
+                state.forget(file.ino);
+            }
+            state.count(file.ino, false);
+            state.same.insert(file.ino, file);
         }
     }
 
@@ -197,11 +213,25 @@ impl SentEarly {
         self.state.lock().files.contains_key(&ino)
     }
 
-    /// Whether the objects of a file with this stamp were sent.
+    /// The files that were sent.
+    pub(crate) fn known(&self) -> Vec<Ino> {
+        self.state.lock().files.keys().copied().collect()
+    }
+
+    /// Whether the objects of a file with this stamp were sent, which a commit would take. Then it counts again.
     pub(crate) fn has(&self, ino: Ino, stamp: ScratchStamp) -> bool {
-        let state = self.state.lock();
+        let mut state = self.state.lock();
         let sent = state.files.get(&ino);
-        sent.is_some_and(|sent| sent.clean.stamp == stamp)
+        let has = sent.is_some_and(|sent| sent.clean.stamp == stamp);
+        if has {
+            state.count(ino, true);
+        }
+        has
+    }
+
+    /// A file that was sent has changed in some way, or a commit would not take it any more: it does not count.
+    pub(crate) fn doubt(&self, ino: Ino) {
+        self.state.lock().count(ino, false);
     }
 
     /// A file was sent.
@@ -212,7 +242,13 @@ impl SentEarly {
         state.counts.bytes += bytes;
         state.counts.objects += report.uploaded.count;
         state.counts.sent_bytes += report.uploaded.bytes;
-        state.files.insert(clean.ino, SentFile { clean, bytes });
+        let counts = true;
+        let sent = SentFile {
+            clean,
+            bytes,
+            counts,
+        };
+        state.files.insert(sent.clean.ino, sent);
     }
 
     /// A file changed, or is gone.
@@ -241,9 +277,25 @@ impl SentEarly {
 
 impl State {
     fn forget(&mut self, ino: Ino) {
-        if let Some(file) = self.files.remove(&ino) {
-            self.counts.files -= 1;
-            self.counts.bytes -= file.bytes;
+        self.count(ino, false);
+        self.files.remove(&ino);
+    }
+
+    /// Whether a file that was sent counts.
+    fn count(&mut self, ino: Ino, counts: bool) {
+        let Some(file) = self.files.get_mut(&ino) else {
+            return;
+        };
+        match (std::mem::replace(&mut file.counts, counts), counts) {
+            (true, false) => {
+                self.counts.files -= 1;
+                self.counts.bytes -= file.bytes;
+            }
+            (false, true) => {
+                self.counts.files += 1;
+                self.counts.bytes += file.bytes;
+            }
+            _ => {}
         }
     }
 }

@@ -98,6 +98,9 @@ impl Worker {
         runtime: Handle,
     ) -> Self {
         let now = Instant::now();
+        // A store that cannot be slowed gets whole files at the rate, on average.
+        let slowed = options.max_rate.and_then(|rate| store.slowed(rate));
+        let store = slowed.unwrap_or(store);
         Self {
             sent: Arc::clone(session.early()),
             session,
@@ -150,8 +153,10 @@ impl Worker {
                     }
                 }
             }
-            self.sent
-                .note_waiting(self.settling.len() + self.sending.len());
+            // One that changed while it is sent waits once.
+            let sending = self.sending.iter();
+            let only_sent = sending.filter(|&&ino| !self.settling.has(ino)).count();
+            self.sent.note_waiting(self.settling.len() + only_sent);
             self.wait().await;
         }
         true
@@ -184,7 +189,9 @@ impl Worker {
         }
         let Some(frozen) = vfs.glance() else { return };
         let namespace = frozen.namespace();
+        let mut has_moved = false;
         for (ino, at) in changes {
+            self.sent.doubt(ino);
             match namespace.kind(ino) {
                 None => {
                     self.settling.gone(ino);
@@ -193,15 +200,29 @@ impl Worker {
                 // What is in it has other paths.
                 Some(Kind::Dir) => {
                     self.look_at_all_at.get_or_insert(now + LOOK_AT_ALL);
+                    has_moved = true;
                 }
-                Some(_) if is_all_scratch(namespace, ino) => self.settling.changed(ino, at),
-                Some(_) => {}
+                Some(_) if self.is_output(namespace, ino) => self.settling.changed(ino, at),
+                Some(_) => self.settling.gone(ino),
+            }
+        }
+        if has_moved {
+            for ino in self.sent.known() {
+                if !self.is_output(namespace, ino) {
+                    self.sent.doubt(ino);
+                } else if !self.settling.has(ino) {
+                    // It may be back.
+                    self.settling.changed(ino, now);
+                }
             }
         }
         if looks_at_all {
             self.look_at_all_at = None;
             let touched = namespace.touched().map(|(ino, _)| ino);
-            for ino in touched.filter(|&ino| is_all_scratch(namespace, ino)) {
+            for ino in touched
+                .filter(|&ino| self.is_output(namespace, ino))
+                .collect::<Vec<_>>()
+            {
                 // Of a change of what was sent it is heard.
                 let is_known = self.sent.knows(ino) || self.committed.contains_key(&ino);
                 if !is_known && !self.settling.has(ino) && !self.sending.contains(&ino) {
@@ -223,11 +244,15 @@ impl Worker {
     }
 
     fn is_taken(&self, frozen: &Frozen, ino: Ino) -> bool {
-        let namespace = frozen.namespace();
-        let mut paths = namespace.paths(ino);
-        is_all_scratch(namespace, ino)
+        self.is_output(frozen.namespace(), ino)
             && !frozen.writers().contains(&ino)
             && !frozen.left_open().contains(&ino)
+    }
+
+    /// Whether all bytes of a file are in its scratch file, and a commit takes it by its path.
+    fn is_output(&self, namespace: &Namespace, ino: Ino) -> bool {
+        let mut paths = namespace.paths(ino);
+        is_all_scratch(namespace, ino)
             && paths.any(|path| self.options.commit.takes(path.as_bytes()))
     }
 

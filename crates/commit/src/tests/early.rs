@@ -139,6 +139,27 @@ async fn a_commit_has_the_bytes_of_its_moment_whatever_was_sent_before() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_was_written_as_it_was_is_committed_once_a_commit_has_looked() {
+    let dir = tempdir();
+    let world = World::new(Arc::new(MemoryStore::new()), CUT, &base()).await;
+    let fs = world.create(dir.path());
+    fs.write("out/same", 0, b"bytes").unwrap();
+    fs.set_modified("out/same", 1_000_000);
+    committed(&world, &fs, &outputs()).await.unwrap();
+    fs.write("out/same", 0, b"bytes").unwrap();
+    fs.set_modified("out/same", 1_000_000);
+    assert_eq!(uncommitted(&fs.session).await.unwrap(), 1);
+    let again = committed(&world, &fs, &outputs()).await.unwrap();
+    assert_eq!(again.published, None);
+    assert_eq!(uncommitted(&fs.session).await.unwrap(), 0);
+    // It is known by its stamp only.
+    fs.write("out/same", 0, b"BYTES").unwrap();
+    fs.set_modified("out/same", 1_000_000);
+    let changed = committed(&world, &fs, &outputs()).await.unwrap();
+    assert_eq!(changed.account.changed, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_commit_that_a_later_one_finished_knows_more_than_what_was_sent_before_it() {
     let dir = tempdir();
     let store = Arc::new(FaultStore::new(Arc::new(MemoryStore::new())));
@@ -170,6 +191,52 @@ async fn no_more_is_sent_early_in_a_second_than_was_allowed() {
     until_sent(&fs, 5).await;
     // A tenth of a second for each of those before the last.
     assert!(since.elapsed() >= Duration::from_millis(400), "{since:?}");
+    early.stop().await;
+}
+
+/// Waits until so many files count as sent, and so many wait.
+async fn until_counted(fs: &Fs, files: u64, waiting: u64) {
+    let counted = || {
+        let counts = fs.session.early().counts();
+        (counts.files, counts.waiting) == (files, waiting)
+    };
+    until(&format!("{files} sent, {waiting} wait"), counted).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_counts_as_sent_or_waiting_and_only_where_a_commit_takes_it() {
+    let dir = tempdir();
+    let store = Arc::new(RecordStore::new(Arc::new(MemoryStore::new())));
+    let world = World::new(store.clone(), CUT, &base()).await;
+    let fs = world.create(dir.path());
+    fs.mkdir("out/sub").unwrap();
+    let early = start(&world, &fs);
+    for name in ["out/one", "out/sub/two"] {
+        fs.write(name, 0, name.as_bytes()).unwrap();
+    }
+    until_counted(&fs, 2, 0).await;
+    // One that was sent and is changed waits, for longer now, and does not count as sent meanwhile.
+    fs.write("out/one", 0, b"OUT/ONE").unwrap();
+    until_counted(&fs, 1, 1).await;
+    until_counted(&fs, 2, 0).await;
+    // What is renamed out of the output directories is no output, be it by a directory above it.
+    fs.rename("out/one", "one").unwrap();
+    until_counted(&fs, 1, 0).await;
+    fs.rename("out/sub", "sub").unwrap();
+    until_counted(&fs, 0, 0).await;
+    let puts = store.count(CallKind::Put);
+    fs.rename("one", "out/one").unwrap();
+    fs.rename("sub", "out/sub").unwrap();
+    until_counted(&fs, 2, 0).await;
+    assert_eq!(store.count(CallKind::Put), puts, "they are in the store");
+    committed(&world, &fs, &outputs()).await.unwrap();
+    until_counted(&fs, 0, 0).await;
+    // A file that is as it was is none that is to be committed.
+    fs.write("out/again", 0, b"scene").unwrap();
+    until_counted(&fs, 1, 0).await;
+    fs.rename("out/again", "out/one").unwrap();
+    committed(&world, &fs, &outputs()).await.unwrap();
+    until_counted(&fs, 0, 0).await;
     early.stop().await;
 }
 

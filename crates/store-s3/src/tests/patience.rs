@@ -249,3 +249,24 @@ async fn no_more_requests_are_under_way_than_connections_are_allowed() {
         get.abort();
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_object_that_is_put_slowly_takes_its_time_and_others_do_not() {
+    let bench = Bench::new().await;
+    let store = bench.store().await;
+    let slowed = store.slowed(NonZeroU64::new(1_000_000).unwrap()).unwrap();
+    let (hash, bytes) = content(500_000);
+    let since = std::time::Instant::now();
+    slowed
+        .put(hash, Payload::Bytes(bytes.clone()))
+        .await
+        .unwrap();
+    let took = since.elapsed();
+    // A tenth of a second may be caught up.
+    assert!(took >= Duration::from_millis(350), "{took:?}");
+    assert_eq!(store.get(hash, 0..500_000).await.unwrap().bytes, bytes);
+    let since = std::time::Instant::now();
+    put(&store, 400_000).await;
+    let took = since.elapsed();
+    assert!(took < Duration::from_millis(350), "{took:?}");
+}

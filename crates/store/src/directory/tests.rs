@@ -176,3 +176,34 @@ async fn a_pipe_in_an_objects_place_is_refused_and_not_waited_for() {
     assert!(matches!(error, StoreError::Other { .. }), "{error}");
     assert!(store.head(hash).await.is_err());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_object_that_is_put_slowly_takes_its_time_and_is_given_up_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = DirectoryStore::create(&dir.path().join("store")).unwrap();
+    let file = dir.path().join("file");
+    fs::write(&file, vec![b'x'; 500_000]).unwrap();
+    let (from, to) = (File::open(&file).unwrap(), tempfile::tempfile().unwrap());
+    if reflink(&from, 0..500_000, &to, 0) {
+        // Then no bytes move.
+        return;
+    }
+    let hash = ContentHash::of(&[b'x'; 500_000]);
+    let rate = |bytes: u64| store.slowed(NonZeroU64::new(bytes).unwrap()).unwrap();
+    let since = std::time::Instant::now();
+    rate(1_000_000).put(hash, payload_of(&file)).await.unwrap();
+    let took = since.elapsed();
+    assert!(took >= Duration::from_millis(450), "{took:?}");
+    assert_eq!(store.head(hash).await.unwrap().len, 500_000);
+    // At this rate it would take most of a day.
+    let crawling = rate(10);
+    let put = crawling.put(hash, payload_of(&file));
+    let broken_off = tokio::time::timeout(Duration::from_millis(100), put).await;
+    broken_off.unwrap_err();
+    let staging = dir.path().join("store/Data/.staging");
+    let since = std::time::Instant::now();
+    while fs::read_dir(&staging).unwrap().count() > 0 {
+        assert!(since.elapsed() < Duration::from_secs(10), "it goes on");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}

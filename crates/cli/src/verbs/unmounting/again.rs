@@ -6,7 +6,7 @@ use clap::ValueEnum as _;
 
 use crate::args::committing::OutgoingLinks;
 use crate::args::unmounting::Umount;
-use crate::args::{Chosen, LinkChoice};
+use crate::args::{Chosen, LinkChoice, ManifestTo};
 
 /// The options of this command, to be typed again by who goes on with it.
 pub(super) struct Again {
@@ -31,45 +31,132 @@ impl Again {
         }
         Self {
             umount,
-            commit: committing_again(&args.chosen, args.links),
+            commit: commit_again(&args.chosen, args.links, &args.manifest_to),
         }
     }
 }
 
-/// The options that say what is committed, as a shell reads them.
+/// The options of a commit, as a shell reads them.
+pub(in super::super) fn commit_again(
+    chosen: &Chosen,
+    links: LinkChoice,
+    to: &ManifestTo,
+) -> String {
+    committing_again(chosen, links) + &handing_again(to)
+}
+
+/// The options that say what is committed.
 fn committing_again(chosen: &Chosen, links: LinkChoice) -> String {
     let mut text = String::new();
     for (option, patterns) in [("include", &chosen.include), ("exclude", &chosen.exclude)] {
         for pattern in patterns {
-            text += &format!(" --{option} {}", shell_word(Path::new(pattern)));
+            text += &said(option, Path::new(pattern));
         }
     }
     let symlinks = links.symlinks.to_possible_value();
     if let Some(value) = symlinks
         && links.symlinks != OutgoingLinks::Stop
     {
-        text += &format!(" --symlinks {}", value.get_name());
+        text += &said("symlinks", Path::new(value.get_name()));
     }
     text
 }
 
+/// The options that say where the manifest goes.
+fn handing_again(to: &ManifestTo) -> String {
+    let output = to.output.as_deref().map(|path| said("output", path));
+    let publish = to.publish.as_ref().map(ToString::to_string);
+    let publish = publish.map(|key| said("publish", Path::new(&key)));
+    output.unwrap_or_default() + &publish.unwrap_or_default()
+}
+
+/// An option with its value. One that begins as an option does is told from it by the sign.
+fn said(option: &str, value: &Path) -> String {
+    let word = shell_word(value);
+    let is_bare = value == Path::new("-");
+    let sign = if value.as_os_str().as_encoded_bytes().starts_with(b"-") && !is_bare {
+        '='
+    } else {
+        ' '
+    };
+    format!(" --{option}{sign}{word}")
+}
+
 /// A path as a shell reads it.
 pub(super) fn shell_word(path: &Path) -> String {
-    let text = path.to_string_lossy();
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:@%,".contains(c);
-    if text.chars().all(is_plain) {
-        return text.into_owned();
+    let bytes = path.as_os_str().as_encoded_bytes();
+    match path.to_str() {
+        Some(text) if !text.is_empty() && text.chars().all(is_plain) => text.to_owned(),
+        Some(text) if !text.contains(char::is_control) => {
+            format!("'{}'", text.replace('\'', r"'\''"))
+        }
+        _ => format!("$'{}'", bytes.iter().map(escaped).collect::<String>()),
     }
-    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+fn is_plain(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "/._-+=:@%,".contains(c)
+}
+
+/// A byte between `$'` and `'`.
+fn escaped(byte: &u8) -> String {
+    match byte {
+        b'\'' | b'\\' => format!("\\{}", char::from(*byte)),
+        b' '..=b'~' => char::from(*byte).to_string(),
+        _ => format!("\\x{byte:02x}"),
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser as _;
+
     use super::*;
+    use crate::args::{Args, Verb};
 
     #[test]
     fn a_path_is_quoted_as_a_shell_wants_it() {
-        assert_eq!(shell_word(Path::new("/mnt/a-b.c")), "/mnt/a-b.c");
-        assert_eq!(shell_word(Path::new("/mnt/it's $x")), r"'/mnt/it'\''s $x'");
+        for (path, word) in [
+            ("/mnt/a-b.c", "/mnt/a-b.c"),
+            ("/mnt/it's $x", r"'/mnt/it'\''s $x'"),
+            ("", "''"),
+            ("*.tmp", "'*.tmp'"),
+            ("a\nb\u{1b}", r"$'a\x0ab\x1b'"),
+        ] {
+            assert_eq!(shell_word(Path::new(path)), word);
+        }
+    }
+
+    #[test]
+    fn the_options_of_an_unmount_are_said_again_each_once() {
+        let line = [
+            "attachfs",
+            "umount",
+            "--exclude",
+            "*.tmp",
+            "--exclude=-x",
+            "--include",
+            "a b",
+            "--symlinks",
+            "collapse",
+            "--timeout",
+            "3",
+            "--force",
+            "--commit",
+            "-o",
+            "out file",
+            "--publish",
+            "mine/out",
+            "/m",
+        ];
+        let Verb::Umount(args) = Args::try_parse_from(line).unwrap().verb else {
+            panic!("not an unmount");
+        };
+        let again = Again::of(&args);
+        assert_eq!(again.umount, " --commit --force --timeout 3");
+        assert_eq!(
+            again.commit,
+            " --include 'a b' --exclude '*.tmp' --exclude=-x --symlinks collapse --output 'out file' --publish mine/out"
+        );
     }
 }
