@@ -90,7 +90,10 @@ pub(super) fn shell_word(path: &Path) -> String {
         Some(text) if !text.contains(char::is_control) => {
             format!("'{}'", text.replace('\'', r"'\''"))
         }
-        _ => format!("$'{}'", bytes.iter().map(escaped).collect::<String>()),
+        _ => format!(
+            "$'{}'",
+            bytes.iter().copied().map(escaped).collect::<String>()
+        ),
     }
 }
 
@@ -99,10 +102,10 @@ fn is_plain(c: char) -> bool {
 }
 
 /// A byte between `$'` and `'`.
-fn escaped(byte: &u8) -> String {
+fn escaped(byte: u8) -> String {
     match byte {
-        b'\'' | b'\\' => format!("\\{}", char::from(*byte)),
-        b' '..=b'~' => char::from(*byte).to_string(),
+        b'\'' | b'\\' => format!("\\{}", char::from(byte)),
+        b' '..=b'~' => char::from(byte).to_string(),
         _ => format!("\\x{byte:02x}"),
     }
 }

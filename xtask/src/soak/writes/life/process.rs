@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::super::Summary;
 use super::super::halts::{Halt, Watch};
 use super::super::mounting::{Mount, Running, Started, detach};
-use super::{Life, WORKERS};
+use super::{Life, WORKERS, Walk};
 use crate::soak::reads::show_stacks;
 
 impl Life<'_> {

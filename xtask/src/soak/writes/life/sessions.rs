@@ -95,8 +95,15 @@ impl Life<'_> {
             _ => bail!("umount --commit said {said:?}"),
         }
         if self.session.exists() {
+            let is_dying = self.excuses.dying.load(Ordering::SeqCst);
+            ensure!(
+                said.code() != Some(0) || is_dying,
+                "unmounted and committed, and the session is there: {said:?}"
+            );
             summary.count("umount --commit cut off or refused");
-            return self.take_up_again(said.code() == Some(0), summary);
+            self.is_sealed = true;
+            self.excuses.dying.store(true, Ordering::SeqCst);
+            return self.come_back(summary);
         }
         summary.count("session ended by umount --commit");
         let mut mount = self.mount.take().context("nothing is mounted")?;
@@ -113,19 +120,6 @@ impl Life<'_> {
         fs::remove_dir_all(&self.plain)?;
         succeed(program("cp", ["-a"]).args([&self.point, &self.plain]))?;
         self.compare("over what was published", summary)
-    }
-
-    /// Mounts again what an unmount left that did not commit all.
-    fn take_up_again(&mut self, is_unmounted: bool, summary: &mut Summary) -> Result<()> {
-        let mount = self.mount.as_mut().context("nothing is mounted")?;
-        let ended = mount.process.try_wait()?;
-        ensure!(
-            !is_unmounted || ended.is_some() || self.excuses.dying.load(Ordering::SeqCst),
-            "unmounted and committed, and there is a session"
-        );
-        self.is_sealed = true;
-        self.excuses.dying.store(true, Ordering::SeqCst);
-        self.come_back(summary)
     }
 
     /// What the program says of a mount or a session.
