@@ -188,7 +188,7 @@ async fn one_object_that_is_put_slowly_takes_its_time_and_is_given_up_at_once() 
         // Then no bytes move.
         return;
     }
-    let hash = ContentHash::of(&[b'x'; 500_000]);
+    let hash = ContentHash::of(&vec![b'x'; 500_000]);
     let rate = |bytes: u64| store.slowed(NonZeroU64::new(bytes).unwrap()).unwrap();
     let since = std::time::Instant::now();
     rate(1_000_000).put(hash, payload_of(&file)).await.unwrap();
