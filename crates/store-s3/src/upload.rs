@@ -381,7 +381,7 @@ mod tests {
 
     #[test]
     fn a_part_that_is_read_from_a_file_has_the_checksum_of_its_bytes() {
-        let whole: Vec<u8> = (0..PART + 9).map(|at| (at * at >> 7) as u8).collect();
+        let whole: Vec<u8> = (0..PART + 9).map(|at| ((at * at) >> 7) as u8).collect();
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(&whole).unwrap();
         let payload = Payload::File {
