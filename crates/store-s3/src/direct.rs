@@ -139,8 +139,28 @@ impl Request<'_> {
 
 /// The checksum of a body, as S3 wants it in a header.
 pub(crate) fn crc32(bytes: &[u8]) -> String {
-    let checksum = crc_fast::checksum(CrcAlgorithm::Crc32IsoHdlc, bytes) as u32;
-    BASE64.encode(checksum.to_be_bytes())
+    let mut checksum = Crc32::new();
+    checksum.add(bytes);
+    checksum.text()
+}
+
+/// The checksum of a body that comes piece by piece.
+pub(crate) struct Crc32(crc_fast::Digest);
+
+impl Crc32 {
+    pub(crate) fn new() -> Self {
+        Self(crc_fast::Digest::new(CrcAlgorithm::Crc32IsoHdlc))
+    }
+
+    pub(crate) fn add(&mut self, piece: &[u8]) {
+        self.0.update(piece);
+    }
+
+    /// As S3 wants it in a header.
+    pub(crate) fn text(self) -> String {
+        let checksum = self.0.finalize() as u32;
+        BASE64.encode(checksum.to_be_bytes())
+    }
 }
 
 impl Direct {

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use crate::S3Store;
 use crate::buffers::{self, Buffers};
-use crate::direct::{Answer, Request, crc32};
+use crate::direct::{Answer, Crc32, Request, crc32};
 use crate::endpoint::query_value;
 use crate::error::{Failure, NoAnswer};
 use crate::via_sdk::Purpose;
@@ -23,6 +23,9 @@ const LARGEST_SINGLE: u64 = 16 << 20;
 
 /// The size of a part, which is also what AWS's own clients use.
 const PART: u64 = buffers::LEN as u64;
+
+/// What is read of a part at a time, in bytes: so much is still in the processor's cache when its checksum is made.
+const PIECE: usize = 256 << 10;
 
 /// S3 takes no more parts of one object.
 const MOST_PARTS: u64 = 10_000;
@@ -40,28 +43,39 @@ impl S3Store {
             return self.put_parts(key, payload).await;
         }
         let _memory = self.direct.memory.take(len).await;
-        let bytes = read(&payload, 0..len, &self.direct.buffers).await?;
+        let part = self.read(&payload, 0..len).await?;
         // The bytes that were read are those that will be sent.
         check_unchanged(&payload).await?;
-        self.put_bytes(key, "", bytes).await?;
+        self.put_part(key, "", part).await?;
         Ok(())
+    }
+
+    /// Reads a part of a payload; files are read on threads that may block.
+    async fn read(&self, payload: &Payload, range: Range<u64>) -> Result<Part, StoreError> {
+        let has_checksum = self.direct.checksums;
+        match payload {
+            Payload::Bytes(_) => Ok(Part::of(payload.read(range)?, has_checksum)),
+            Payload::File { .. } => {
+                let (payload, buffers) = (payload.clone(), self.direct.buffers.clone());
+                run_blocking(move || Part::read(&payload, range, &buffers, has_checksum)).await
+            }
+        }
     }
 
     /// Sends bytes with their checksum, which the server checks and keeps; without checksums the signature
     /// covers the bytes.
-    async fn put_bytes(&self, key: &str, query: &str, bytes: Bytes) -> Result<Answer, StoreError> {
+    async fn put_part(&self, key: &str, query: &str, part: Part) -> Result<Answer, StoreError> {
+        let Part { bytes, checksum } = part;
         let request = Request {
             method: "PUT",
             key,
             query,
-            headers: if self.direct.checksums {
+            headers: checksum.map_or_else(Vec::new, |checksum| {
                 vec![
                     ("x-amz-sdk-checksum-algorithm", "CRC32".to_owned()),
-                    ("x-amz-checksum-crc32", crc32(&bytes)),
+                    ("x-amz-checksum-crc32", checksum),
                 ]
-            } else {
-                Vec::new()
-            },
+            }),
             body: bytes,
             bandwidth: Some(&self.putting),
             most: 0,
@@ -94,6 +108,44 @@ impl S3Store {
                 Err(error)
             }
         }
+    }
+}
+
+/// The bytes of one request, and the checksum that goes with them, if one does.
+struct Part {
+    bytes: Bytes,
+    checksum: Option<String>,
+}
+
+impl Part {
+    fn of(bytes: Bytes, has_checksum: bool) -> Self {
+        let checksum = has_checksum.then(|| crc32(&bytes));
+        Self { bytes, checksum }
+    }
+
+    /// Reads it from a file. Blocks. Of a long one each piece goes into the checksum while the processor still has it at hand.
+    fn read(
+        payload: &Payload,
+        range: Range<u64>,
+        buffers: &Buffers,
+        has_checksum: bool,
+    ) -> Result<Self, StoreError> {
+        if range.end - range.start != PART {
+            return Ok(Self::of(payload.read(range)?, has_checksum));
+        }
+        let mut checksum = has_checksum.then(Crc32::new);
+        let mut buffer = buffers.take();
+        let starts = range.step_by(PIECE);
+        for (start, piece) in starts.zip(buffer.as_mut().chunks_mut(PIECE)) {
+            payload.read_into(start, piece)?;
+            if let Some(checksum) = &mut checksum {
+                checksum.add(piece);
+            }
+        }
+        Ok(Self {
+            bytes: buffer.freeze(),
+            checksum: checksum.map(Crc32::text),
+        })
     }
 }
 
@@ -180,11 +232,11 @@ impl Upload {
     ) -> Result<CompletedPart, StoreError> {
         let store = &self.store;
         let _memory = store.direct.memory.take(range.end - range.start).await;
-        let bytes = read(payload, range, &store.direct.buffers).await?;
-        let checksum = store.direct.checksums.then(|| crc32(&bytes));
+        let part = store.read(payload, range).await?;
+        let checksum = part.checksum.clone();
         let id = query_value(&self.id);
         let query = format!("partNumber={number}&uploadId={id}");
-        let sent = store.put_bytes(&self.key, &query, bytes).await?;
+        let sent = store.put_part(&self.key, &query, part).await?;
         let e_tag = sent.header("etag").map(str::to_owned);
         if e_tag.is_none() {
             return Err(StoreError::Other {
@@ -295,25 +347,6 @@ impl Drop for Upload {
     }
 }
 
-/// Reads a part of a payload; files are read on threads that may block.
-async fn read(payload: &Payload, part: Range<u64>, buffers: &Buffers) -> Result<Bytes, StoreError> {
-    match payload {
-        Payload::Bytes(_) => payload.read(part),
-        Payload::File { .. } => {
-            let (payload, buffers) = (payload.clone(), buffers.clone());
-            run_blocking(move || {
-                if part.end - part.start != buffers::LEN as u64 {
-                    return payload.read(part);
-                }
-                let mut buffer = buffers.take();
-                payload.read_into(part.start, buffer.as_mut())?;
-                Ok(buffer.freeze())
-            })
-            .await
-        }
-    }
-}
-
 async fn check_unchanged(payload: &Payload) -> Result<(), StoreError> {
     match payload {
         Payload::Bytes(_) => Ok(()),
@@ -326,6 +359,12 @@ async fn check_unchanged(payload: &Payload) -> Result<(), StoreError> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+    use std::sync::Arc;
+
+    use attachfs_durable::FileStamp;
+    use attachfs_store::SourceStamp;
+
     use super::*;
 
     #[test]
@@ -339,5 +378,29 @@ mod tests {
             assert!(parts.iter().all(|part| !part.is_empty()));
         }
         assert_eq!(parts_of(LARGEST_SINGLE + 1).next(), Some(0..PART));
+    }
+
+    #[test]
+    fn a_part_that_is_read_from_a_file_has_the_checksum_of_its_bytes() {
+        let whole: Vec<u8> = (0..PART + 9).map(|at| ((at * at) >> 7) as u8).collect();
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&whole).unwrap();
+        let payload = Payload::File {
+            range: 0..whole.len() as u64,
+            stamp: SourceStamp {
+                path: "whole".into(),
+                stamp: FileStamp::of(&file).unwrap(),
+            },
+            file: Arc::new(file),
+        };
+        let buffers = Buffers::default();
+        for range in [9..PART + 9, 0..PART, PART..PART + 9, 5..5] {
+            let part = Part::read(&payload, range.clone(), &buffers, true).unwrap();
+            let bytes = &whole[range.start as usize..range.end as usize];
+            assert!(part.bytes == bytes, "{range:?}");
+            assert_eq!(part.checksum, Some(crc32(bytes)), "{range:?}");
+            let plain = Part::read(&payload, range, &buffers, false).unwrap();
+            assert!(plain.bytes == bytes && plain.checksum.is_none());
+        }
     }
 }

@@ -70,9 +70,9 @@ pub(super) const SOURCES: Shape = Shape {
     files_each: 50,
     size: 4 << 10,
 };
-/// Files whose journal is read: three records each.
+/// Files whose journal is read: two records each.
 pub(super) const RECORDED: Shape = Shape {
-    dirs: 34,
+    dirs: 51,
     files_each: 1000,
     size: 16,
 };
