@@ -19,7 +19,6 @@ use fuser::{
 
 use super::attr::{entry_attr, file_type, kernel_attr, nothing};
 use super::errno::errno;
-use super::loops;
 use super::passthrough::PassedThrough;
 use super::report;
 
@@ -73,7 +72,6 @@ impl<R: Refuse> Drop for Completion<R> {
 impl<T, R: Answer<T>> Reply<T> for Completion<R> {
     fn ok(mut self, value: T) {
         if let Some(reply) = self.reply.take() {
-            loops::before_answer();
             reply.answer(value, self.generation);
         }
     }
@@ -81,7 +79,6 @@ impl<T, R: Answer<T>> Reply<T> for Completion<R> {
     fn fail(mut self, error: FsError) {
         report::failed(self.operation, self.node, &error);
         if let Some(reply) = self.reply.take() {
-            loops::before_answer();
             reply.refuse(errno(error.kind()));
         }
     }

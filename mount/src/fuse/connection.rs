@@ -6,14 +6,11 @@ use std::sync::{Arc, Weak};
 
 use attachfs_vfs::{Attachment, FileSystem, Passthrough};
 use fuser::{Config, Generation, Session, SessionACL};
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::time::Timespec;
 use tokio::runtime::Handle;
 
 use super::Adapter;
 use super::asker::Askers;
 use super::invalidate::Invalidator;
-use super::loops::Loops;
 use super::pages::Pages;
 use super::unopened::Unopened;
 use crate::FastPath;
@@ -45,8 +42,7 @@ impl<F: FileSystem> Connection<F> {
     ) -> io::Result<Self> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let mut config = Config::default();
-        let loops = cores.clamp(FEWEST_LOOPS, MOST_LOOPS);
-        config.n_threads = Some(loops);
+        config.n_threads = Some(cores.clamp(FEWEST_LOOPS, MOST_LOOPS));
         config.clone_fd = true;
         let pages = Arc::<Pages>::default();
         let passthrough = Passthrough::default();
@@ -54,7 +50,6 @@ impl<F: FileSystem> Connection<F> {
             FastPath::NoOpen if fs.is_read_only() => Some(Arc::new(Unopened::new(Arc::clone(&fs)))),
             FastPath::NoOpen | FastPath::Passthrough | FastPath::WriteBack | FastPath::None => None,
         };
-        let requests = device.try_clone()?;
         let watched = unopened.as_ref().map(Arc::downgrade);
         let adapter = Adapter {
             fs: Arc::clone(&fs),
@@ -65,7 +60,6 @@ impl<F: FileSystem> Connection<F> {
             passthrough: passthrough.clone(),
             unopened,
             askers: Askers::default(),
-            loops: Loops::new(loops, move || has_request(&requests)),
             generation: Generation(generation.into()),
         };
         // The kernel checks who may use the mount (allow_other). fuser's own check would also refuse
@@ -125,10 +119,4 @@ impl<F: FileSystem> Connection<F> {
             ended => ended,
         }
     }
-}
-
-/// Whether the kernel has a request for who reads from its device next.
-fn has_request(device: &OwnedFd) -> bool {
-    let mut device = [PollFd::new(device, PollFlags::IN)];
-    poll(&mut device, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
 }

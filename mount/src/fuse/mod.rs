@@ -17,7 +17,6 @@ mod connection;
 mod errno;
 mod greeting;
 mod invalidate;
-mod loops;
 mod operations;
 mod pages;
 mod passthrough;
@@ -35,7 +34,6 @@ use tokio::runtime::Handle;
 use self::answer::{Answer, Completion, Refuse};
 use self::asker::Askers;
 pub(crate) use self::connection::Connection;
-use self::loops::Loops;
 use self::pages::Pages;
 use self::unopened::Unopened;
 
@@ -53,7 +51,6 @@ struct Adapter<F: FileSystem> {
     /// If the kernel is to open nothing.
     unopened: Option<Arc<Unopened<F>>>,
     askers: Askers,
-    loops: Arc<Loops>,
     /// Inode numbers are never used twice in a session, so it has one generation. Another one has another, so that a file handle of this
     /// one leads to nothing in it.
     generation: Generation,
@@ -74,8 +71,7 @@ impl<F: FileSystem> Adapter<F> {
         perform: impl FnOnce(&F, Completion<R>),
     ) {
         let completion = Completion::new(operation, number, reply, self.generation);
-        self.loops
-            .serve(|| guarded(operation, number, || perform(&self.fs, completion)));
+        guarded(operation, number, || perform(&self.fs, completion));
     }
 
     /// Answers a request about a file after the kernel has written back its mapped pages.

@@ -48,7 +48,6 @@ impl<F: FileSystem> Filesystem for Adapter<F> {
         });
     }
 
-    // Not counted by the event loops: several come as one request, whose loop might rest in the middle of it.
     fn forget(&self, _: &Request, number: INodeNo, lookups: u64) {
         guarded("forget", number, || {
             if let Some(unopened) = self.unopened() {
@@ -326,7 +325,6 @@ impl<F: FileSystem> Filesystem for Adapter<F> {
         reply: ReplyEmpty,
     ) {
         self.ask("fsync", number, reply, |fs, reply| {
-            self.loops.will_take_long();
             fs.fsync(handle(fh), datasync, reply);
         });
     }
@@ -396,7 +394,6 @@ impl<F: FileSystem> Filesystem for Adapter<F> {
         reply: ReplyEmpty,
     ) {
         self.ask("fsyncdir", number, reply, |fs, reply| {
-            self.loops.will_take_long();
             fs.fsyncdir(handle(fh), reply);
         });
     }
