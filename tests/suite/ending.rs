@@ -120,6 +120,20 @@ fn an_unmount_that_is_interrupted_goes_on_and_is_waited_for_by_the_same_command(
     let refused = machine.says(args!["umount", "-o", &out, &mount.dir]);
     refused.with_code(2).saying("has ended");
     assert!(!out.exists());
+    // What a job wrote there without a mount is nobody's, and not committed.
+    fs::write(mount.dir.join("stray"), "of a job whose mount failed").unwrap();
+    machine
+        .says(args!["umount", "--commit", &mount.dir])
+        .with_code(2)
+        .saying("files in it that no session has");
+    let batch = machine.says(args![
+        "umount",
+        "--commit",
+        "--json",
+        &mount.dir,
+        &mount.session
+    ]);
+    batch.with_code(2);
 }
 
 fn a_killed_mount_that_was_to_be_committed_is_committed_by_umount(machine: &Machine) {

@@ -1,6 +1,6 @@
 //! `umount`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -145,6 +145,17 @@ fn find_all(
                 Named::Session(Box::new(entry))
             }
             Err(error) => match (ended(places, &error)?, takes_ended) {
+                (Some(_), true) if has_files(name) => {
+                    let text = format!(
+                        "nothing is mounted at {}, and there are files in it that no session has: the one that was mounted there has ended",
+                        name.display()
+                    );
+                    let error = attachfs::Error::usage(text).because(error);
+                    if names.len() == 1 {
+                        return Err(error);
+                    }
+                    Named::Unknown(error)
+                }
                 (Some(ended), true) => Named::Ended(ended),
                 // The others are ended all the same.
                 _ if names.len() > 1 => Named::Unknown(error),
@@ -154,6 +165,11 @@ fn find_all(
         found.push((name.clone(), named));
     }
     Ok(found)
+}
+
+/// Whether it is a directory with something in it: a job may have written there when its mount had failed.
+fn has_files(name: &Path) -> bool {
+    std::fs::read_dir(name).is_ok_and(|mut entries| entries.next().is_some())
 }
 
 /// The session that has ended, if the error says so.
