@@ -27,7 +27,7 @@ impl Life<'_> {
         if std::mem::take(&mut self.is_sealed) {
             had_died = None;
         }
-        let is_new = !self.session.exists();
+        let is_new = !self.has_session();
         let is_passthrough = self.random.one_in(2);
         self.halt = match &self.walk {
             None => self.random.one_in(4).then(|| Halt::draw(&mut self.random)),

@@ -89,12 +89,12 @@ impl Life<'_> {
         match said.code() {
             Some(0) => {}
             // Files whose writer was killed are not committed unasked, and the process may have been killed before anything was.
-            Some(13 | 14) => ensure!(self.session.exists(), "pending, and gone: {said:?}"),
+            Some(13 | 14) => ensure!(self.has_session(), "pending, and gone: {said:?}"),
             // The process was dead before the command asked it.
             Some(_) if kill_after.is_some() => {}
             _ => bail!("umount --commit said {said:?}"),
         }
-        if self.session.exists() {
+        if self.has_session() {
             let is_dying = self.excuses.dying.load(Ordering::SeqCst);
             ensure!(
                 said.code() != Some(0) || is_dying,
@@ -120,6 +120,11 @@ impl Life<'_> {
         fs::remove_dir_all(&self.plain)?;
         succeed(program("cp", ["-a"]).args([&self.point, &self.plain]))?;
         self.compare("over what was published", summary)
+    }
+
+    /// Whether there is a session; one whose deletion has begun is none, and its directory may be there.
+    pub(super) fn has_session(&self) -> bool {
+        self.session.join("session.json").exists()
     }
 
     /// What the program says of a mount or a session.
