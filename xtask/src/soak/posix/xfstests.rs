@@ -14,6 +14,8 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -301,18 +303,25 @@ impl<'a> Stage<'a> {
         Ok(())
     }
 
-    /// Takes the mounts away. Fails if a process of one stays.
+    /// Takes the mounts away. Fails if a process of one stays, which may take a while to end.
     fn end(&self) -> Result<()> {
         self.unmount_both()?;
-        let used = program("fuser", ["--mount", "--silent"])
-            .arg(self.disk)
-            .stderr(Stdio::null())
-            .status();
-        ensure!(
-            !used.context("cannot start fuser")?.success(),
-            "a process that served a mount, or a test, is left"
-        );
-        Ok(())
+        let end = Instant::now() + Duration::from_secs(30);
+        loop {
+            let used = program("fuser", ["--mount", "--verbose"])
+                .arg(self.disk)
+                .output()
+                .context("cannot start fuser")?;
+            if !used.status.success() {
+                return Ok(());
+            }
+            ensure!(
+                Instant::now() < end,
+                "a process that served a mount, or a test, is left:\n{}",
+                String::from_utf8_lossy(&used.stderr)
+            );
+            thread::sleep(Duration::from_millis(200));
+        }
     }
 }
 
