@@ -99,6 +99,16 @@ fn a_dry_run_says_what_the_commit_with_the_same_options_says() {
     });
 }
 
+/// Damages the record that has this in it, and has the journal repaired.
+fn cut_off(machine: &Machine, mount: &Mount, at: &[u8]) {
+    let journal = mount.session_dir.join("journal");
+    let mut bytes = fs::read(&journal).unwrap();
+    let found = bytes.windows(at.len()).position(|text| text == at);
+    bytes[found.unwrap()] ^= 1;
+    fs::write(&journal, bytes).unwrap();
+    machine.ok(args!["fsck", "--repair", &mount.session]);
+}
+
 #[test]
 fn a_dry_run_after_a_repair_and_status_say_that_the_commit_asks() {
     Machine::mounting_from_directory(|machine| {
@@ -108,12 +118,7 @@ fn a_dry_run_after_a_repair_and_status_say_that_the_commit_asks() {
         fs::write(mount.dir.join("second"), "second").unwrap();
         mount.kill_when_all_is_closed(machine);
         detach(&mount.dir);
-        let journal = mount.session_dir.join("journal");
-        let mut bytes = fs::read(&journal).unwrap();
-        let at = bytes.windows(6).position(|text| text == b"second");
-        bytes[at.unwrap()] ^= 1;
-        fs::write(&journal, bytes).unwrap();
-        machine.ok(args!["fsck", "--repair", session]);
+        cut_off(machine, &mount, b"second");
         let status = machine.ok(args!["status", session]);
         status.printing("--accept-open");
         assert_eq!(machine.json(args!["status", session])["cut_off"], true);
@@ -126,6 +131,27 @@ fn a_dry_run_after_a_repair_and_status_say_that_the_commit_asks() {
         let (_, done) = rehearsed(machine, &["--accept-open"], session);
         assert!(done.is_some());
         assert_eq!(machine.json(args!["status", session])["cut_off"], false);
+    });
+}
+
+#[test]
+fn a_commit_after_a_repair_asks_also_if_nothing_is_left_to_commit() {
+    Machine::mounting_from_directory(|machine| {
+        let mount = mounted(machine, "mnt");
+        let session = mount.session.as_str();
+        fs::write(mount.dir.join("only"), "only").unwrap();
+        mount.kill_when_all_is_closed(machine);
+        detach(&mount.dir);
+        cut_off(machine, &mount, b"only");
+        machine
+            .says(args!["commit", session])
+            .with_code(14)
+            .saying("the session's journal was damaged");
+        machine
+            .ok(args!["commit", "--accept-open", session])
+            .printing("nothing changed");
+        // It was accepted.
+        machine.ok(args!["commit", session]);
     });
 }
 

@@ -77,7 +77,7 @@ impl Commit<Hashed> {
             let total = before.keep(tree, changes.clone(), &left);
             let node_changes = before.node_changes(tree, &total);
             refuse_tainted(&session, &terms.options, &node_changes)?;
-            refuse_cut(&session, &terms.options, &node_changes)?;
+            refuse_cut(&session, &terms.options)?;
             if terms.options.format == HandedFormat::Files && !node_changes.is_empty() {
                 // What cannot be written is told before anything is sent.
                 of_files(&Manifest::Diff(diff_of(tree, &node_changes, None)?))?;
@@ -198,6 +198,7 @@ impl Commit<Uploaded> {
         }
         if node_changes.is_empty() {
             vfs.accept(&terms.accepted)?;
+            forget_accepted_cut(session)?;
             open.early().nothing_new(clean);
             return Ok((None, account));
         }
@@ -252,10 +253,7 @@ impl Commit<Uploaded> {
         observer.step(CommitStep::Sent);
         vfs.accept(&terms.accepted)?;
         vfs.record_commit(CommitRecord::Published { generation: number })?;
-        if session.is_cut()? {
-            // It was accepted.
-            session.forget_cut()?;
-        }
+        forget_accepted_cut(session)?;
         let hashed = clean.iter().map(|file| file.ino);
         open.early().committed(hashed);
         let published = Published {
@@ -264,6 +262,14 @@ impl Commit<Uploaded> {
         };
         Ok((Some(published), account))
     }
+}
+
+/// A commit came so far: if the journal was cut off, that was accepted.
+fn forget_accepted_cut(session: &Session) -> Result<(), SessionError> {
+    if session.is_cut()? {
+        session.forget_cut()?;
+    }
+    Ok(())
 }
 
 /// How many numbers of commits are tried that the store has already.

@@ -104,7 +104,7 @@ impl Commit<Hashed> {
         let total: Changes = before.keep(tree, self.state.changes.clone(), &self.state.left);
         let node_changes: Vec<NodeChange> = before.node_changes(tree, &total);
         refuse_tainted(open, options, &node_changes)?;
-        refuse_cut(open, options, &node_changes)?;
+        refuse_cut(open, options)?;
         if node_changes.is_empty() {
             return Ok(());
         }

@@ -44,13 +44,13 @@ pub(crate) fn refuse_tainted(
     }
 }
 
-/// Stops a commit of a session whose journal was cut off, unless it is asked for all the same, or nothing changed.
+/// Stops a commit of a session whose journal was cut off, unless it is asked for all the same. That nothing seems to have changed may be due to
+/// what was cut off.
 pub(crate) fn refuse_cut(
     session: &OpenSession,
     options: &CommitOptions,
-    changes: &[NodeChange],
 ) -> Result<(), CommitError> {
-    if options.accept_open || changes.is_empty() || !session.session().is_cut()? {
+    if options.accept_open || !session.session().is_cut()? {
         Ok(())
     } else {
         Err(CommitError::Cut)
