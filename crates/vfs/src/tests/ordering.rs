@@ -516,6 +516,10 @@ fn a_journal_of_an_earlier_version_is_read_and_gets_the_number_5_before_anything
 
         let recovered = bench.world.recover(copy.path()).unwrap();
         assert_eq!(recovered.dump(), dump, "it goes on as it began");
+        // Windows replaces no file that is open.
+        if cfg!(windows) {
+            continue;
+        }
         let overlay = recovered.vfs.overlay.as_ref().unwrap();
         overlay.disk.compact().unwrap();
         let bytes = std::fs::read(&journal_path).unwrap();
