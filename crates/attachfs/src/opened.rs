@@ -15,6 +15,7 @@ use attachfs_session::{Failure, FailureClass, Session, SessionId, SessionMeta};
 use attachfs_store::{ChunkStore, StoreAddress};
 use attachfs_transfer::UploadOptions;
 use attachfs_tree::{BaseTree, Ino, InodeKind, Namespace};
+use attachfs_vfs::overlay::CommitRecord;
 use attachfs_vfs::{Frozen, OpenWriters, Settings, Vfs};
 
 use crate::arguments::{CommitArguments, DiffArguments, OutgoingLinks};
@@ -271,8 +272,15 @@ impl OpenedSession {
         self.vfs().last_failed_read().as_ref().map(LastError::from)
     }
 
+    /// Whether a commit was interrupted: its manifest may be in the store, and only this session knows.
+    pub(crate) fn has_unfinished_commit(&self) -> bool {
+        matches!(
+            self.vfs().commits().last(),
+            Some(CommitRecord::Intent { .. })
+        )
+    }
+
     pub(crate) async fn status(&self, mounted: bool) -> Result<StatusReport, Error> {
-        use attachfs_vfs::overlay::CommitRecord;
         let uncommitted = if self.meta.read_only {
             0
         } else {
@@ -304,10 +312,7 @@ impl OpenedSession {
             let (unknown, unknown_in) = shown(count, dir);
             (set_aside, aside, unknown, unknown_in)
         };
-        let unfinished = matches!(
-            self.vfs().commits().last(),
-            Some(CommitRecord::Intent { .. })
-        );
+        let unfinished = self.has_unfinished_commit();
         let committed = self.committed()?;
         Ok(StatusReport {
             session: self.meta.id.to_string(),

@@ -296,10 +296,13 @@ pub async fn run(
             ran.kept = false;
         }
         ran.commit = Some(report);
-    } else if mount.status().await.map_err(failed)?.uncommitted == 0 {
-        // It wrote nothing.
-        mount.mark_done().await;
-        ran.kept = false;
+    } else {
+        let status = mount.status().await.map_err(failed)?;
+        if status.uncommitted == 0 && !status.commit_unfinished {
+            // It wrote nothing.
+            mount.mark_done().await;
+            ran.kept = false;
+        }
     }
     mount.finish().await.map_err(failed)?;
     Ok(ran)

@@ -224,7 +224,8 @@ impl ServedMount {
         let is_done = !arguments.keep
             && report.uncommitted == 0
             && report.set_aside == 0
-            && report.commit_failure.is_none();
+            && report.commit_failure.is_none()
+            && !self.session.has_unfinished_commit();
         report.kept = !is_done;
         if report.kept {
             self.save().await;

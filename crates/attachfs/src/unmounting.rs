@@ -412,7 +412,7 @@ impl Ending<'_> {
         opened: &OpenedSession,
         report: &mut UnmountReport,
     ) -> Result<(), Error> {
-        if report.uncommitted > 0 || report.set_aside > 0 {
+        if report.uncommitted > 0 || report.set_aside > 0 || opened.has_unfinished_commit() {
             return Ok(());
         }
         // No commit needs the room any more, and on a full disk what comes next does.

@@ -7,7 +7,7 @@
 //!
 //! Publishing exists only on [`Uploaded`], so no manifest is in the store before every chunk it
 //! names was confirmed. The intent is durable before the PUT, with the manifest's bytes; after a
-//! crash the same bytes go to the same key again, under `If-None-Match: *`. Then either that is
+//! crash, and once the store was asked for each chunk again, the same bytes go to the same key again, under `If-None-Match: *`. Then either that is
 //! what the store has, or someone else's manifest is there and nothing is overwritten. Everything
 //! before the intent is simply done again: hashing gives the same hashes, uploading finds the
 //! objects there.

@@ -308,6 +308,22 @@ async fn next_unpublished(
     Ok(last)
 }
 
+/// Whether a manifest is not in the store. Fails if the store does not say.
+pub(crate) async fn check_unpublished(
+    store: &dyn ManifestStore,
+    key: &ManifestKey,
+    hash: ContentHash,
+) -> Result<bool, CommitError> {
+    match store.get_manifest(key).await {
+        Ok(stored) => Ok(ContentHash::of(&stored.bytes) != hash),
+        Err(StoreError::NotFound { .. }) => Ok(true),
+        Err(source) => {
+            let key = key.clone();
+            Err(PublishError::Store { key, source }.into())
+        }
+    }
+}
+
 /// Whether another manifest has the key: that of a commit which the session does not know of any more, because its journal lost it, or because
 /// the session was restored from a copy. The manifest that was to be there was never published, and never will be.
 pub(crate) fn is_taken(error: &CommitError) -> bool {

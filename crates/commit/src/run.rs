@@ -16,7 +16,7 @@ use crate::plan::LOOK_AGAIN;
 use crate::preview::Preview;
 use crate::publish::{Published, Uploaded, publish_as};
 use crate::states::{Commit, CommitOptions, CommitStep, Observer, Terms, ask, unless_stopped};
-use crate::unfinished::{Unfinished, cannot_be_finished};
+use crate::unfinished::Unfinished;
 
 /// The result of a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,14 +54,15 @@ pub async fn commit(
                 unfinished.finish(session, store.as_ref(), &uploader, expected, observer);
             match finished.await {
                 // It is dropped: the next one says what it said.
-                Err(error) if cannot_be_finished(&error) && !options.only_resume => {
+                Err(failed) if failed.is_to_begin_anew && !options.only_resume => {
                     tracing::warn!(
-                        error = &error as &dyn std::error::Error,
+                        error = &failed.error as &dyn std::error::Error,
                         "an interrupted commit is begun anew"
                     );
                     None
                 }
-                finished => Some(finished?),
+                Err(failed) => return Err(failed.error),
+                Ok(finished) => Some(finished),
             }
         }
         None => None,
@@ -107,9 +108,17 @@ pub async fn commit(
             account,
         },
         None => {
-            let account = resumed
-                .as_ref()
-                .map_or(account, |done| done.account.clone());
+            // What was published is the resumed one's, and what was left out this one's.
+            let account = match &resumed {
+                Some(done) => Account {
+                    added: done.account.added,
+                    changed: done.account.changed,
+                    deleted: done.account.deleted,
+                    bytes: done.account.bytes,
+                    ..account
+                },
+                None => account,
+            };
             Outcome {
                 published: resumed,
                 last,

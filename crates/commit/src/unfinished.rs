@@ -14,7 +14,7 @@ use crate::error::CommitError;
 use crate::generations::{Before, read_total};
 use crate::history::{Committed, numbers, parse_key};
 use crate::open::OpenSession;
-use crate::publish::{Published, is_taken, named_objects, same_parent, send};
+use crate::publish::{Published, check_unpublished, is_taken, named_objects, same_parent, send};
 use crate::states::{CommitStep, Observer};
 
 /// A commit with a recorded intent and no recorded end.
@@ -47,8 +47,7 @@ impl Unfinished {
     }
 
     /// Finishes the commit, once the store has all its objects: that they were confirmed before the intent may be long ago, and what
-    /// answered then may not have been the store. Fails if another parent of its diff is expected, and with an error that is one of a commit that
-    /// [`cannot_be_finished`] if an object is missing or its key is taken.
+    /// answered then may not have been the store. Fails if another parent of its diff is expected, if its key is taken, and if an object is missing.
     pub(crate) async fn finish(
         self,
         open: &OpenSession,
@@ -56,7 +55,7 @@ impl Unfinished {
         uploader: &Uploader,
         expected: Option<ContentHash>,
         observer: &dyn Observer,
-    ) -> Result<Published, CommitError> {
+    ) -> Result<Published, NotFinished> {
         let Self {
             generation,
             key,
@@ -70,7 +69,14 @@ impl Unfinished {
         }
         let key = parse_key(&key)?;
         let (account, named) = whole(vfs, session, generation)?;
-        uploader.confirm(&named, observer).await?;
+        if let Err(error) = uploader.confirm(&named, observer).await {
+            let is_lacking = matches!(error, TransferError::Unconfirmed { .. });
+            // A commit that was begun anew would be the sibling of one that readers may have seen.
+            return Err(NotFinished {
+                is_to_begin_anew: is_lacking && check_unpublished(store, &key, hash).await?,
+                error: error.into(),
+            });
+        }
         send(store, &key, bytes.into()).await?;
         observer.step(CommitStep::Sent);
         vfs.record_commit(CommitRecord::Published { generation })?;
@@ -84,13 +90,23 @@ impl Unfinished {
     }
 }
 
-/// Whether an interrupted commit has to be begun anew.
-pub(crate) fn cannot_be_finished(error: &CommitError) -> bool {
-    let is_lacking = matches!(
-        error,
-        CommitError::Transfer(TransferError::Unconfirmed { .. })
-    );
-    is_lacking || is_taken(error)
+/// Why a commit was not finished.
+#[derive(Debug)]
+pub(crate) struct NotFinished {
+    pub(crate) error: CommitError,
+    /// Its manifest is not public, and never will be.
+    pub(crate) is_to_begin_anew: bool,
+}
+
+impl<E: Into<CommitError>> From<E> for NotFinished {
+    fn from(error: E) -> Self {
+        let error = error.into();
+        let is_to_begin_anew = is_taken(&error);
+        Self {
+            error,
+            is_to_begin_anew,
+        }
+    }
 }
 
 /// The numbers of a commit, and the objects that its diff names.

@@ -13,7 +13,7 @@ use attachfs_transfer::{PublishError, TransferError};
 use attachfs_vfs::overlay::CommitRecord;
 
 use crate::testing::{CUT, Fs, Given, World, bytes, committed, copy_dir, tempdir, watched};
-use crate::{CommitError, CommitOptions, CommitStep};
+use crate::{CommitError, CommitOptions, CommitStep, Patterns};
 
 fn base() -> Vec<(&'static str, Given)> {
     vec![
@@ -193,8 +193,11 @@ async fn a_manifest_whose_sending_failed_is_sent_again_and_one_that_arrived_is_f
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_interrupted_commit_whose_objects_the_store_has_lost_is_begun_anew() {
-    // The manifest has not arrived, or has.
-    for fault in [Fault::Before(Failure::Other), Fault::After(Failure::Other)] {
+    // One whose manifest has arrived is not: readers may have seen it.
+    for (fault, is_public) in [
+        (Fault::Before(Failure::Other), false),
+        (Fault::After(Failure::Other), true),
+    ] {
         let ((store, memory, world), dir) = (faulty().await, tempdir());
         let fs = world.create(dir.path());
         fs.write("new", 0, b"of the job").unwrap();
@@ -217,12 +220,36 @@ async fn an_interrupted_commit_whose_objects_the_store_has_lost_is_begun_anew() 
             "{refused:?}"
         );
         let outcome = committed(&world, &fs, &CommitOptions::default()).await;
+        if is_public {
+            assert!(outcome.is_err());
+            assert_eq!(memory.manifests(), [World::key(1)]);
+            continue;
+        }
         let published = outcome.unwrap().published.unwrap();
         let shown = fs.show(CUT).await;
         let diff = world.diff(&published.committed.key).await;
         assert_eq!(world.snapshot.apply(&diff).unwrap(), shown);
         world.assert_readable(&shown).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_only_finished_an_interrupted_one_tells_what_it_left_out() {
+    let ((store, _, world), dir) = (faulty().await, tempdir());
+    let fs = world.create(dir.path());
+    fs.write("out", 0, b"output").unwrap();
+    fs.write("x.tmp", 0, b"left out").unwrap();
+    let options = CommitOptions {
+        patterns: Patterns::new::<&str>(&[], &["*.tmp"]).unwrap(),
+        ..CommitOptions::default()
+    };
+    let fault = Fault::Before(Failure::Unreachable);
+    store.add(Rule::on(CallKind::PutManifest, fault).times(1));
+    committed(&world, &fs, &options).await.unwrap_err();
+    let outcome = committed(&world, &fs, &options).await.unwrap();
+    assert!(outcome.published.is_some());
+    assert_eq!(outcome.account.added, 1);
+    assert_eq!(outcome.account.left(), 1, "{:?}", outcome.account);
 }
 
 #[tokio::test(flavor = "multi_thread")]
