@@ -2,7 +2,7 @@
 //! readers see.
 //!
 //! [`Commit<Hashed>::upload`](Commit::upload) is the only way to an [`Uploaded`], and [`publish`](Commit::publish) exists only on
-//! that. Before the PUT the intent is durable in the journal; [`Unfinished`] is an intent whose commit was interrupted. An intent is dropped by the
+//! that. Before the PUT the intent is durable in the journal; [`Unfinished`](crate::unfinished::Unfinished) is an intent whose commit was interrupted. An intent is dropped by the
 //! next one: if another manifest has its key, its own can never be published, and the commit gets the next free number.
 
 use std::collections::{HashMap, HashSet};
