@@ -6,8 +6,8 @@ use attachfs_tree::{BaseTree, Ino, Kind};
 use crate::error::{Doing as _, Error};
 use crate::manifests::parse_path;
 
-/// Fails unless all output directories are paths in a mount, as they are typed: an empty text is none, and stands for a variable that
-/// was not set.
+/// Fails unless all output directories are paths in a mount, as they are typed. An empty text is refused: it often comes
+/// from a variable that was not set.
 pub fn check_output_dirs(dirs: &[String]) -> Result<(), Error> {
     for dir in dirs {
         let refused = |why: &str| {

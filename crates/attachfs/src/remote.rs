@@ -276,7 +276,7 @@ pub struct DiffReport {
 /// What a commit would do.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RehearsalReport {
-    /// What it would publish; if it would stop, what there is beside what stops it.
+    /// What it would publish. If it would stop: the changes without those that stop it.
     #[serde(flatten)]
     pub diff: DiffReport,
     /// Why it would stop.

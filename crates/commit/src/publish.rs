@@ -308,15 +308,14 @@ async fn next_unpublished(
     Ok(last)
 }
 
-/// Whether a manifest is not in the store. Fails if the store does not say.
-pub(crate) async fn check_unpublished(
+/// The hash of the manifest under a key; `None` if there is none.
+pub(crate) async fn stored_hash(
     store: &dyn ManifestStore,
     key: &ManifestKey,
-    hash: ContentHash,
-) -> Result<bool, CommitError> {
+) -> Result<Option<ContentHash>, CommitError> {
     match store.get_manifest(key).await {
-        Ok(stored) => Ok(ContentHash::of(&stored.bytes) != hash),
-        Err(StoreError::NotFound { .. }) => Ok(true),
+        Ok(stored) => Ok(Some(ContentHash::of(&stored.bytes))),
+        Err(StoreError::NotFound { .. }) => Ok(None),
         Err(source) => {
             let key = key.clone();
             Err(PublishError::Store { key, source }.into())
@@ -407,17 +406,10 @@ async fn check_free(
     key: &ManifestKey,
     expected: ContentHash,
 ) -> Result<(), CommitError> {
-    let found = match store.get_manifest(key).await {
-        Ok(stored) => ContentHash::of(&stored.bytes),
-        Err(StoreError::NotFound { .. }) => return Ok(()),
-        Err(source) => {
-            let key = key.clone();
-            return Err(PublishError::Store { key, source }.into());
-        }
+    let found = match stored_hash(store, key).await? {
+        Some(found) if found != expected => found,
+        _ => return Ok(()),
     };
-    if found == expected {
-        return Ok(());
-    }
     let key = key.clone();
     Err(PublishError::Conflict {
         key,
@@ -439,7 +431,7 @@ pub(crate) async fn publish_as(
     send(store, key, bytes.into()).await
 }
 
-/// Sends a manifest to the session's own key.
+/// Sends a manifest.
 pub(crate) async fn send(
     store: &dyn ManifestStore,
     key: &ManifestKey,

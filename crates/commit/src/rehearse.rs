@@ -22,7 +22,7 @@ use crate::unfinished::Unfinished;
 /// What a commit with the same options would do now.
 #[derive(Debug)]
 pub struct Rehearsal {
-    /// What it would publish; if it would stop, what there is beside what stops it.
+    /// What it would publish. If it would stop: the changes without those that stop it.
     pub preview: Preview,
     /// Why it would stop before it sends anything.
     pub stop: Option<CommitError>,

@@ -14,7 +14,7 @@ use crate::error::CommitError;
 use crate::generations::{Before, read_total};
 use crate::history::{Committed, numbers, parse_key};
 use crate::open::OpenSession;
-use crate::publish::{Published, check_unpublished, is_taken, named_objects, same_parent, send};
+use crate::publish::{Published, is_taken, named_objects, same_parent, send, stored_hash};
 use crate::states::{CommitStep, Observer};
 
 /// A commit with a recorded intent and no recorded end.
@@ -71,10 +71,14 @@ impl Unfinished {
         let (account, named) = whole(vfs, session, generation)?;
         if let Err(error) = uploader.confirm(&named, observer).await {
             let is_lacking = matches!(error, TransferError::Unconfirmed { .. });
-            // A commit that was begun anew would be the sibling of one that readers may have seen.
+            // A commit that was begun anew would be the sibling of one that readers may have seen. If the store does not say, it may be public.
+            let is_unpublished = is_lacking
+                && stored_hash(store, &key)
+                    .await
+                    .is_ok_and(|found| found != Some(hash));
             return Err(NotFinished {
-                is_to_begin_anew: is_lacking && check_unpublished(store, &key, hash).await?,
                 error: error.into(),
+                is_to_begin_anew: is_unpublished,
             });
         }
         send(store, &key, bytes.into()).await?;

@@ -1,4 +1,4 @@
-//! What the kernel has of a mount goes, whoever else has a name or a use for it.
+//! Takes a mount away from the kernel, also if programs or other mount namespaces still use it.
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -38,7 +38,7 @@ pub(super) fn parse_size(text: &str) -> Result<u64, String> {
         "tb" => 1_000_000_000_000,
         _ => return Err(WRONG.to_owned()),
     };
-    // A sign is none of the digits.
+    // A leading sign is refused: only digits are taken.
     let is_number = !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit());
     let number = is_number.then(|| digits.parse::<u64>().ok()).flatten();
     let bytes = number.ok_or(WRONG)?.checked_mul(factor);

@@ -231,7 +231,7 @@ async fn a_file_counts_as_sent_or_waiting_and_only_where_a_commit_takes_it() {
     assert_eq!(store.count(CallKind::Put), puts, "they are in the store");
     committed(&world, &fs, &outputs()).await.unwrap();
     until_counted(&fs, 0, 0).await;
-    // A file that is as it was is none that is to be committed.
+    // A file that is as it was is not committed.
     fs.write("out/again", 0, b"scene").unwrap();
     until_counted(&fs, 1, 0).await;
     fs.rename("out/again", "out/one").unwrap();
@@ -324,7 +324,7 @@ async fn outputs_are_sent_early_while_a_commit_waits_for_one_that_is_open() {
         ..outputs()
     };
     let job = async {
-        // The commit waits by then.
+        // So that the commit is waiting.
         tokio::time::sleep(Duration::from_millis(300)).await;
         fs.write("out/other", 0, b"other").unwrap();
         until_sent(&fs, 1).await;
@@ -332,7 +332,7 @@ async fn outputs_are_sent_early_while_a_commit_waits_for_one_that_is_open() {
     };
     let (outcome, ()) = tokio::join!(committed(&world, &fs, &waiting), job);
     let account = outcome.unwrap().account;
-    // The one that was open is sent by whoever comes first.
+    // Early upload or the commit sends the file that was open.
     assert!(account.early_objects >= 1);
     assert_eq!(account.early_objects + account.uploaded_objects, 2);
     // It pauses again as long as the commit works, and goes on after it.

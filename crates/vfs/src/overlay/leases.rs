@@ -1,8 +1,8 @@
 //! The leases that this process has on scratch files.
 //!
-//! Before the process opens a scratch file for writing it gives up its leases on it: it would wait for itself. The thread that has a lease need not run for that; it may have
-//! a low priority, and get no processor for long. So a lease is in the table from before it is asked for until it is given up, and whoever opens the file gives up
-//! what is there; a lease that is granted after that is given up by who asked.
+//! Before the process opens a scratch file for writing it gives up its leases on it: it would wait for itself. The thread that holds a lease may have
+//! a low priority and not run for long, so another thread must be able to give its lease up. A lease is in the table from before it is asked for until it is given up: the thread that
+//! opens the file gives up all that are there. If a lease is granted after that, the thread that asked for it gives it up.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -41,7 +41,7 @@ impl Leases {
         }
     }
 
-    /// Gives up all leases on a scratch file, whoever has them.
+    /// Gives up all leases of this process on a scratch file.
     pub(super) fn give_up(&self, ino: Ino) {
         for lease in self.held.lock().get(&ino).into_iter().flatten() {
             lease.give_up();

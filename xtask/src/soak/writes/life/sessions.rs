@@ -122,7 +122,7 @@ impl Life<'_> {
         self.compare("over what was published", summary)
     }
 
-    /// Whether there is a session; one whose deletion has begun is none, and its directory may be there.
+    /// Whether there is a session. Once its deletion has begun there is none, although its directory may still be there.
     pub(super) fn has_session(&self) -> bool {
         self.session.join("session.json").exists()
     }
