@@ -10,7 +10,7 @@ use rustix::fs::SeekFrom;
 use rustix::process::Signal;
 
 use crate::machine::{Machine, Mount, args, until};
-use crate::process::{Running, kill, kill_and_wait, said};
+use crate::process::{Running, kill_and_wait, said, stop};
 
 /// Maps `out/mapped`, closes it, and writes through the mapping at each line that it is told. (Python's own `mmap` keeps the file open.)
 const MAPS: &str = "
@@ -85,7 +85,7 @@ fn what_was_synced_or_closed_survives_a_kill_where_the_kernel_keeps_what_is_writ
         part.sync_all().unwrap();
         // Nothing that is written from here on comes to the process. The kernel may ask it something before it takes the bytes.
         let mut kept = File::create(at("kept")).unwrap();
-        kill(mount.pid, Signal::STOP);
+        assert!(stop(mount.pid));
         std::thread::scope(|scope| {
             scope.spawn(|| drop(kept.write_all(&[b'k'; 10_000])));
             scope.spawn(|| drop(synced.write_all(&[b's'; 10_000])));
