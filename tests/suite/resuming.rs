@@ -12,6 +12,7 @@ use crate::process::{has_ended, kill_and_wait, said};
 mounting_from_both_stores![
     objects_that_vanish_once_the_manifest_is_public_are_sent_again_by_the_next_commit,
     an_unmount_keeps_a_session_with_an_unfinished_commit,
+    an_unmount_that_was_to_commit_says_that_the_session_was_discarded_meanwhile,
 ];
 
 fn base(machine: &Machine) -> PathBuf {
@@ -141,4 +142,43 @@ fn an_unmount_keeps_a_session_with_an_unfinished_commit(machine: &Machine) {
     let again = machine.resume(&mount.session_dir, &mount.dir);
     let ended = machine.json(args!["umount", &again.dir]);
     assert_eq!(ended["kept"], false, "{ended}");
+}
+
+fn an_unmount_that_was_to_commit_says_that_the_session_was_discarded_meanwhile(machine: &Machine) {
+    for commit in [true, false] {
+        let mount = machine.mount(args![base(machine)], format!("mnt-{commit}"));
+        fs::write(mount.dir.join("new"), "new").unwrap();
+        mount.kill_when_all_is_closed(machine);
+        // Another process has the session, so the unmount waits for it.
+        let mut committing = machine.attachfs(args!["commit", &mount.session]);
+        committing.env("ATTACHFS_HALT_AT", "Planned");
+        let mut committing = machine.start(committing);
+        committing.wait_for_error("halted at Planned");
+        let umount = args!["umount", &mount.session];
+        let umount = if commit {
+            [&umount[..], &args!["--commit"]].concat()
+        } else {
+            umount.to_vec()
+        };
+        let mut umount = machine.start(machine.attachfs(umount));
+        umount.wait_for_error(&committing.pid().to_string());
+        umount.signal(Signal::STOP);
+        committing.signal(Signal::KILL);
+        committing.wait();
+        machine.ok(args!["discard", "--yes", &mount.session]);
+        umount.signal(Signal::CONT);
+        let said = umount.wait();
+        if commit {
+            said.with_code(2)
+                .saying("nothing was committed")
+                .saying(&mount.session)
+                .saying("was discarded");
+        } else {
+            said.with_code(0).printing("has ended");
+        }
+        assert_eq!(machine.published(&mount.session), []);
+        machine.says(args!["status", &mount.session]).with_code(2);
+    }
+    // What ended because nothing was in it is no loss.
+    assert_eq!(machine.json(args!["list"]), serde_json::json!([]));
 }
