@@ -62,4 +62,4 @@ pub use run::{Outcome, commit, preview};
 pub use size::LargeFile;
 pub use states::{Commit, CommitOptions, CommitStep, HandedFormat, Links, Observer};
 pub use tainted::taints;
-pub use uncommitted::{is_uncommitted, touched, uncommitted};
+pub use uncommitted::{Uncommitted, is_uncommitted, touched, uncommitted};
