@@ -231,27 +231,6 @@ impl OpenedSession {
         })
     }
 
-    /// Whether all that is not committed lies outside of the output directories, so that a commit leaves it again.
-    pub(crate) async fn is_all_outside(&self) -> Result<bool, Error> {
-        if self.meta.output_dirs.is_empty() {
-            return Ok(false);
-        }
-        let arguments = CommitArguments {
-            skip_open: true,
-            links: OutgoingLinks::Skip,
-            ..CommitArguments::default()
-        };
-        let options = CommitOptions {
-            wait: Duration::ZERO,
-            skip_long: true,
-            ..arguments.options(&self.meta)?
-        };
-        let preview = Box::pin(touched(&self.session, &options)).await?;
-        let account = &preview.account;
-        let left = account.open.len() + account.links.len() + account.too_long.len();
-        Ok(preview.changes.is_empty() && left == 0 && !account.left_out.is_empty())
-    }
-
     /// The requests to the store since the mount.
     pub(crate) fn fetched(&self) -> Fetched {
         let counters = self.vfs().fetcher().counters();
@@ -281,10 +260,21 @@ impl OpenedSession {
     }
 
     pub(crate) async fn status(&self, mounted: bool) -> Result<StatusReport, Error> {
-        let uncommitted = if self.meta.read_only {
-            0
+        Ok(self.status_and_place(mounted).await?.0)
+    }
+
+    /// How it is, and whether there is something that is not committed and all of it lies outside of the output directories, so that a commit
+    /// leaves it again.
+    pub(crate) async fn status_and_place(
+        &self,
+        mounted: bool,
+    ) -> Result<(StatusReport, bool), Error> {
+        let (uncommitted, all_outside) = if self.meta.read_only {
+            (0, false)
         } else {
-            attachfs_commit::uncommitted(&self.session).await?
+            let dirs = CommitArguments::default().options(&self.meta)?.output_dirs;
+            let found = attachfs_commit::uncommitted(&self.session, &dirs).await?;
+            (found.paths, found.all_outside)
         };
         let frozen = self.vfs().freeze();
         let namespace = frozen.as_ref().map(Frozen::namespace);
@@ -314,7 +304,7 @@ impl OpenedSession {
         };
         let unfinished = self.has_unfinished_commit();
         let committed = self.committed()?;
-        Ok(StatusReport {
+        let status = StatusReport {
             session: self.meta.id.to_string(),
             mount_point: self.meta.mount_point.clone(),
             mounted,
@@ -347,7 +337,8 @@ impl OpenedSession {
             early_upload: None,
             log: self.log.clone(),
             metrics: None,
-        })
+        };
+        Ok((status, all_outside))
     }
 }
 

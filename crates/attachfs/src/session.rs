@@ -8,6 +8,7 @@ use attachfs_manifest::ParseHashError;
 use attachfs_session::{Request, Session, SessionEntry, SessionMeta};
 use attachfs_store::S3Access;
 use attachfs_vfs::Settings;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -68,6 +69,23 @@ pub async fn require_same_access(
         Err(Error::usage(sentence).advise(advice))
     })
     .await
+}
+
+/// The answer of the process that has a session, or of what is done here if none has it.
+async fn served_or<T: DeserializeOwned>(
+    found: &SessionEntry,
+    request: Request,
+    observer: &Cancellable<'_, dyn Observer + '_>,
+    here: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    let answer = async {
+        if is_served(found).await? {
+            ask(found, request, Some(observer)).await
+        } else {
+            here.await
+        }
+    };
+    observer.run(answer).await
 }
 
 /// How a session is.
@@ -139,16 +157,12 @@ pub async fn diff(
     // What is wrong with them is told before anything is asked.
     how.chosen.patterns()?;
     let observer = Cancellable::new(observer, cancel);
-    let diff = async {
-        if is_served(found).await? {
-            let options = value(&how)?;
-            ask(found, Request::Diff { options }, Some(&observer)).await
-        } else {
-            let session = look(found, places, access, cancel).await?;
-            session.diff(how, &observer).await
-        }
+    let options = value(&how)?;
+    let here = async {
+        let session = look(found, places, access, cancel).await?;
+        session.diff(how, &observer).await
     };
-    observer.run(diff).await
+    served_or(found, Request::Diff { options }, &observer, here).await
 }
 
 /// What [`commit`] would do with the same arguments, up to what it asks the store: nothing is sent, and nothing written.
@@ -162,17 +176,13 @@ pub async fn rehearse(
 ) -> Result<RehearsalReport, Error> {
     arguments.options(&found.meta)?;
     let observer = Cancellable::new(observer, cancel);
-    let rehearsal = async {
-        if is_served(found).await? {
-            let as_commit = arguments.clone();
-            let options = value(&Show::Commit { as_commit })?;
-            ask(found, Request::Diff { options }, Some(&observer)).await
-        } else {
-            let session = look(found, places, access, cancel).await?;
-            session.rehearse(arguments, &observer).await
-        }
+    let as_commit = arguments.clone();
+    let options = value(&Show::Commit { as_commit })?;
+    let here = async {
+        let session = look(found, places, access, cancel).await?;
+        session.rehearse(arguments, &observer).await
     };
-    observer.run(rehearsal).await
+    served_or(found, Request::Diff { options }, &observer, here).await
 }
 
 /// The bytes of a manifest that a session published, as they are kept in it, in the format that `arguments` ask for.
@@ -206,16 +216,12 @@ pub async fn commit(
     // What is wrong with it is told before anything is asked.
     arguments.options(&found.meta)?;
     let observer = Cancellable::new(observer, cancel);
-    let commit = async {
-        if is_served(found).await? {
-            let options = value(arguments)?;
-            ask(found, Request::Commit { options }, Some(&observer)).await
-        } else {
-            let session = open(found, places, access, cancel).await?;
-            session.commit(arguments, &observer).await
-        }
+    let options = value(arguments)?;
+    let here = async {
+        let session = open(found, places, access, cancel).await?;
+        session.commit(arguments, &observer).await
     };
-    observer.run(commit).await
+    served_or(found, Request::Commit { options }, &observer, here).await
 }
 
 /// How long a process may have a session before it answers, or after it stopped doing so.

@@ -9,7 +9,7 @@ use attachfs_manifest::{
     ChunkSize, ContentHash, DiffError, DowngradeError, ManifestPath, PathError, SnapshotError,
 };
 use attachfs_session::{SessionError, Taint};
-use attachfs_store::ParseKeyError;
+use attachfs_store::{ManifestKey, ParseKeyError};
 use attachfs_transfer::{MOST_CHUNKS, PublishError, TransferError};
 use attachfs_tree::LayerError;
 use attachfs_vfs::FsError;
@@ -52,6 +52,21 @@ pub struct OutgoingLink {
     pub path: ManifestPath,
     /// Its text.
     pub text: Vec<u8>,
+}
+
+/// An object that a commit names, that the store has lost, and of which the session does not have the bytes any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LostObject {
+    /// The file that it is of.
+    pub path: ManifestPath,
+    /// Its hash.
+    pub object: ContentHash,
+}
+
+impl fmt::Display for LostObject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of \"{}\"", self.object, self.path)
+    }
 }
 
 fn list<T>(items: &[T], show: impl Fn(&T) -> String) -> String {
@@ -181,6 +196,21 @@ pub enum CommitError {
     /// Hashing or uploading failed. Running the commit again continues where it stopped.
     #[error("the outputs could not be uploaded")]
     Transfer(#[from] TransferError),
+    /// An interrupted commit cannot be finished: the store has lost objects that it names, and the session does not have their bytes any more.
+    #[error(
+        "the store has lost objects of the commit that was interrupted, and the session does not have their bytes, because they are an input's or the file was \
+         changed since: {}; the manifest of that commit, \"{key}\", {}",
+        list(objects, ToString::to_string),
+        if *may_be_public { "is in the store or may be" } else { "was not published" }
+    )]
+    Lost {
+        /// The objects that are nowhere.
+        objects: Vec<LostObject>,
+        /// The key of the commit's manifest.
+        key: ManifestKey,
+        /// Whether readers may have the manifest. If not, the session can be committed anew.
+        may_be_public: bool,
+    },
     /// The manifest could not be published, or its state in the store is unknown. Running the commit again
     /// finds out.
     #[error(transparent)]

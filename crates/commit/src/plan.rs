@@ -62,6 +62,27 @@ pub(crate) struct Outgoing {
     is_shown: bool,
 }
 
+impl Outgoing {
+    /// A link of the mount, and what the last commit that put what it shows knew of it, if one did.
+    pub(crate) fn new(
+        namespace: &Namespace,
+        link: OutgoingLink,
+        ino: Ino,
+        shown: Option<&CleanFile>,
+    ) -> Self {
+        let attributes = namespace.attributes(ino);
+        let changed = attributes.ctime;
+        let is_input = namespace.base().kind(ino).is_some();
+        Self {
+            link,
+            ino,
+            owner: attributes.uid.filter(|_| !is_input),
+            changed,
+            is_shown: shown.is_some_and(|shown| shown.changed == changed),
+        }
+    }
+}
+
 /// Changed paths that are not committed: in the result they stay as the last commit left them.
 #[derive(Debug, Default)]
 pub(crate) struct Left {
@@ -325,17 +346,10 @@ impl Planner<'_> {
         match self.resolve(&path, &text) {
             Some(target) => put(planned, path, Node::Symlink(target), base),
             None => {
-                let attributes = self.namespace.attributes(ino);
-                let changed = attributes.ctime;
-                let is_input = self.namespace.base().kind(ino).is_some();
                 let shown = self.clean.get(&ino);
-                self.links.push(Outgoing {
-                    link: OutgoingLink { path, text },
-                    ino,
-                    owner: attributes.uid.filter(|_| !is_input),
-                    changed,
-                    is_shown: shown.is_some_and(|shown| shown.changed == changed),
-                });
+                let link = OutgoingLink { path, text };
+                self.links
+                    .push(Outgoing::new(self.namespace, link, ino, shown));
             }
         }
     }

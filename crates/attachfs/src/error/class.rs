@@ -147,6 +147,17 @@ fn of_stopped(sentence: &str, error: CommitError) -> Error {
             Some("`--symlinks skip` leaves them out, `--symlinks collapse` puts what they show")
         }
         CommitError::UnheldLinks(_) => Some("`--symlinks skip` leaves them out"),
+        CommitError::Lost {
+            may_be_public: true,
+            ..
+        } => Some(
+            "the session is kept; put the objects back into the store (`attachfs store sync` from a store that has them, or `attachfs snapshot` of the files as \
+             they were) and commit once more; if they are gone for good, remove that manifest from the store: then the next commit is begun anew with what the session has",
+        ),
+        CommitError::Lost {
+            may_be_public: false,
+            ..
+        } => Some("the session is kept; `commit` without --resume begins anew with what it has"),
         _ if class == FailureClass::Incomplete => Some(
             "nothing is lost, the session has all of it; commit once more when that is mended, and it goes on",
         ),
@@ -208,6 +219,7 @@ fn of_commit(error: &CommitError) -> FailureClass {
         CommitError::Overlay(error) => of_overlay(error, FailureClass::Incomplete),
         CommitError::Session(error) => of_session(error),
         CommitError::Publish(error) => of_publish(error, FailureClass::Incomplete),
+        CommitError::Lost { .. } => FailureClass::Incomplete,
         CommitError::Damaged(_)
         | CommitError::Total { .. }
         | CommitError::Key { .. }
