@@ -11,6 +11,8 @@ use serde_json::{Value, json};
 use crate::machine::{Machine, Mount, args, detach, until};
 use crate::process::{has_ended, kill_and_wait, said};
 
+const INTEGRITY: i32 = 12;
+
 fn base(machine: &Machine) -> PathBuf {
     machine.file("scene/a", "aaa");
     machine.snapshot(&machine.path("scene"), "scene.manifest")
@@ -434,5 +436,36 @@ fn every_verb_counts_the_same_changed_paths() {
         let account = &unmounted["commit"]["account"];
         let counts = ["added", "changed", "deleted"].map(|count| account[count].as_u64().unwrap());
         assert_eq!(counts.iter().sum::<u64>(), 6, "{account}");
+    });
+}
+
+#[test]
+fn who_looks_at_a_session_that_lost_written_bytes_hears_which_and_who_can_tell_more() {
+    Machine::mounting_from_directory(|machine| {
+        let mount = mounted(machine, "mnt");
+        fs::write(mount.dir.join("new"), "new").unwrap();
+        mount.until_all_is_closed(machine);
+        let scratch = mount.session_dir.join("scratch");
+        for file in fs::read_dir(scratch).unwrap() {
+            fs::remove_file(file.unwrap().path()).unwrap();
+        }
+        let lost = |said: crate::process::Said| {
+            let said = said
+                .with_code(INTEGRITY)
+                .saying("the bytes that were written to \"new\" are missing from the session")
+                .saying(&format!("`attachfs fsck {}`", mount.session));
+            said
+        };
+        for verb in ["status", "diff"] {
+            let said = lost(machine.says(args![verb, &mount.dir]));
+            assert!(!said.err.contains("commit stopped"), "{said:#?}");
+        }
+        lost(machine.says(args!["commit", &mount.dir])).saying("the commit stopped");
+        let said = lost(machine.says(args!["umount", &mount.dir]));
+        assert!(!said.err.contains("commit stopped"), "{said:#?}");
+        said.printing("unmounted ").printing(" is kept");
+        machine.says(args!["fsck", "--repair", &mount.session]);
+        let refused = machine.says(args!["commit", &mount.session]).with_code(14);
+        refused.saying("new");
     });
 }

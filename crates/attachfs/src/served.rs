@@ -176,7 +176,25 @@ impl ServedMount {
         let end = end.get_or_insert(Ended::Kept.into());
         // Before the commit, which reads too.
         let reports = self.write_reports().await;
-        let status = self.session.status(false).await?;
+        let status = match self.session.status(false).await {
+            Ok(status) => status,
+            // It is unmounted all the same, and the client should hear of both.
+            Err(error) => {
+                let report = UnmountReport {
+                    kept: true,
+                    commit_failure: Some(Failure::from(&error)),
+                    held,
+                    reports,
+                    trace_failure,
+                    log: logs::of_session(&self.dir).filter(|_| self.own_log),
+                    ..UnmountReport::of(&self.session.meta.id, mount_point)
+                };
+                self.save().await;
+                end.ended = Ended::Kept;
+                end.told = Some((arguments, report.clone()));
+                return Ok(report);
+            }
+        };
         let mut report = UnmountReport {
             uncommitted: status.uncommitted,
             set_aside: status.set_aside,
