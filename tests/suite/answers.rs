@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::machine::{Machine, Mount, args, detach, until};
-use crate::process::{has_ended, kill_and_wait, said};
+use crate::process::{Said, has_ended, kill_and_wait, said};
 
 const INTEGRITY: i32 = 12;
 
@@ -449,12 +449,10 @@ fn who_looks_at_a_session_that_lost_written_bytes_hears_which_and_who_can_tell_m
         for file in fs::read_dir(scratch).unwrap() {
             fs::remove_file(file.unwrap().path()).unwrap();
         }
-        let lost = |said: crate::process::Said| {
-            let said = said
-                .with_code(INTEGRITY)
+        let lost = |said: Said| {
+            said.with_code(INTEGRITY)
                 .saying("the bytes that were written to \"new\" are missing from the session")
-                .saying(&format!("`attachfs fsck {}`", mount.session));
-            said
+                .saying(&format!("`attachfs fsck {}`", mount.session))
         };
         for verb in ["status", "diff"] {
             let said = lost(machine.says(args![verb, &mount.dir]));
