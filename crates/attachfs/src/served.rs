@@ -177,7 +177,25 @@ impl ServedMount {
         // Before the commit, which reads too.
         let reports = self.write_reports().await;
         // Nothing changes any more.
-        let (status, all_outside) = self.session.status_and_place(false).await?;
+        let (status, all_outside) = match self.session.status_and_place(false).await {
+            Ok(found) => found,
+            // It is unmounted all the same, and the client should hear of both.
+            Err(error) => {
+                let report = UnmountReport {
+                    kept: true,
+                    commit_failure: Some(Failure::from(&error)),
+                    held,
+                    reports,
+                    trace_failure,
+                    log: logs::of_session(&self.dir).filter(|_| self.own_log),
+                    ..UnmountReport::of(&self.session.meta.id, mount_point)
+                };
+                self.save().await;
+                end.ended = Ended::Kept;
+                end.told = Some((arguments, report.clone()));
+                return Ok(report);
+            }
+        };
         let mut report = UnmountReport {
             uncommitted: status.uncommitted,
             all_outside,

@@ -1,5 +1,6 @@
 //! Why a commit stopped. Then nothing is published, and nothing is lost.
 
+use std::error::Error as _;
 use std::fmt;
 
 use attachfs_durable::Writer;
@@ -88,6 +89,14 @@ fn tainted(taint: &Taint) -> String {
     format!("{} in {files} has the hash {}", taint.object, taint.found)
 }
 
+/// Whether a file could not be read because it is not there.
+fn is_missing(error: &FsError) -> bool {
+    error
+        .source()
+        .and_then(|cause| cause.downcast_ref::<std::io::Error>())
+        .is_some_and(|cause| cause.kind() == std::io::ErrorKind::NotFound)
+}
+
 /// Why a commit stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum CommitError {
@@ -167,6 +176,19 @@ pub enum CommitError {
     /// The overlay could not be read.
     #[error("cannot read the written files")]
     Overlay(#[from] FsError),
+    /// The bytes of a written file are not in scratch, or cannot be read there.
+    #[error("the bytes that were written to \"{path}\" {}", if is_missing(source) {
+        "are missing from the session"
+    } else {
+        "cannot be read"
+    })]
+    Written {
+        /// The file in the mount.
+        path: ManifestPath,
+        /// Why.
+        #[source]
+        source: FsError,
+    },
     /// Bytes of the base that an output keeps could not be read.
     #[error("cannot read the bytes of the base that \"{path}\" keeps")]
     Base {
@@ -286,6 +308,11 @@ pub enum CommitError {
 }
 
 impl CommitError {
+    /// Whether bytes that were written are not in the session any more.
+    pub fn is_lost(&self) -> bool {
+        matches!(self, Self::Written { source, .. } if is_missing(source))
+    }
+
     /// Whether a disk was full.
     pub(crate) fn is_full_disk(&self) -> bool {
         use std::io::ErrorKind::{QuotaExceeded, StorageFull};

@@ -308,7 +308,7 @@ impl Work<'_> {
         let quiescent = match quiesce(self.session.vfs(), file.ino).await {
             Ok(quiescent) => quiescent,
             Err(NotQuiescent::Open | NotQuiescent::Elsewhere) => return busy(file).await,
-            Err(NotQuiescent::Failed(error)) => return Err(error.into()),
+            Err(NotQuiescent::Failed(error)) => return Err(file.not_read(error)),
         };
         let (scratch, path, stamp) = (
             Arc::clone(quiescent.file()),

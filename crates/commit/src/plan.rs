@@ -8,8 +8,8 @@ use attachfs_transfer::Silent;
 use attachfs_tree::{
     ChangedPath, Changes, FileContent, Ino, Kind, Namespace, PathChange, Timestamp,
 };
-use attachfs_vfs::Frozen;
 use attachfs_vfs::overlay::{CleanFile, ScratchStamp};
+use attachfs_vfs::{Frozen, FsError};
 
 use crate::account::Account;
 use crate::error::{CommitError, OpenFile, OutgoingLink};
@@ -37,6 +37,14 @@ pub(crate) struct Unhashed {
 }
 
 impl Unhashed {
+    /// The error if its bytes in scratch cannot be had: it names the file.
+    pub(crate) fn not_read(&self, source: FsError) -> CommitError {
+        match self.paths().next() {
+            Some(path) => CommitError::Written { path, source },
+            None => source.into(),
+        }
+    }
+
     /// The file's names.
     pub(crate) fn paths(&self) -> impl Iterator<Item = ManifestPath> {
         self.paths.iter().map(|(path, _)| path.clone())

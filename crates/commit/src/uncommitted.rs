@@ -100,7 +100,9 @@ pub async fn touched(
 
 /// The file with the hashes of an earlier commit, if it was not written to since.
 fn as_far_as_known(vfs: &Vfs, file: &Unhashed) -> Result<File, CommitError> {
-    let stamp = vfs.scratch_stamp(file.ino)?;
+    let stamp = vfs
+        .scratch_stamp(file.ino)
+        .map_err(|error| file.not_read(error))?;
     let content = file.known(stamp.into()).cloned();
     let (size, mtime) = match &file.content {
         FileContent::Mapped(mapping) => (mapping.size, file.mtime.unwrap_or(Mtime(0))),

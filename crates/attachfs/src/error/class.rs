@@ -137,6 +137,11 @@ pub(crate) fn would_stop(error: CommitError) -> Error {
     of_stopped("the commit would stop", error)
 }
 
+/// The error of a look at what changed, when no commit was asked for.
+pub(crate) fn not_told(error: CommitError) -> Error {
+    of_stopped("what changed cannot be told", error)
+}
+
 fn of_stopped(sentence: &str, error: CommitError) -> Error {
     let class = error.class();
     let advice = match &error {
@@ -216,6 +221,9 @@ fn of_commit(error: &CommitError) -> FailureClass {
         CommitError::Busy(_) | CommitError::LeftOpen(_) | CommitError::Cut => FailureClass::Busy,
         CommitError::Transfer(error) => of_transfer(error, FailureClass::Incomplete),
         CommitError::Base { source, .. } => of_fetch(source, FailureClass::Incomplete),
+        // The session lost them.
+        error if error.is_lost() => FailureClass::Integrity,
+        CommitError::Written { source, .. } => of_overlay(source, FailureClass::Incomplete),
         CommitError::Overlay(error) => of_overlay(error, FailureClass::Incomplete),
         CommitError::Session(error) => of_session(error),
         CommitError::Publish(error) => of_publish(error, FailureClass::Incomplete),
