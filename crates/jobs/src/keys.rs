@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::{Duration, SystemTime};
 
 use attachfs_manifest::ContentHash;
 use attachfs_store::{ManifestKey, ParseKeyError};
@@ -39,6 +40,17 @@ pub enum ParseJobKeyError {
     },
 }
 
+impl ParseJobKeyError {
+    /// What is wrong, without the key.
+    pub(crate) fn reason(&self) -> String {
+        match self {
+            Self::Form(_) => "it does not have the parts of a job's manifest".to_owned(),
+            Self::Id { source, .. } => source.to_string(),
+            Self::Time { source, .. } => source.to_string(),
+        }
+    }
+}
+
 /// The beginning of the year 1, the first that Python writes; in microseconds since 1970.
 const FIRST: i64 = -62_135_596_800_000_000;
 
@@ -61,6 +73,16 @@ impl ActionTime {
     /// Microseconds since 1970.
     pub fn micros(self) -> i64 {
         self.0
+    }
+
+    /// The same time as the system has it.
+    pub fn system_time(self) -> SystemTime {
+        let distance = Duration::from_micros(self.0.unsigned_abs());
+        if self.0 < 0 {
+            SystemTime::UNIX_EPOCH - distance
+        } else {
+            SystemTime::UNIX_EPOCH + distance
+        }
     }
 }
 
@@ -139,7 +161,7 @@ fn windows_anchor(root: &str) -> (String, &str) {
 }
 
 /// The key of an input manifest: what one submission put in for one root.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct InputKey {
     /// The farm.
     pub farm: FarmId,
@@ -193,7 +215,7 @@ impl TryFrom<&ManifestKey> for InputKey {
 }
 
 /// Whose output it is.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OutputPlace {
     /// The farm.
     pub farm: FarmId,
@@ -208,7 +230,7 @@ pub struct OutputPlace {
 }
 
 /// The key of an output manifest: what one session action made below one root.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct OutputKey {
     /// Whose output.
     pub place: OutputPlace,
@@ -253,10 +275,7 @@ impl OutputKey {
             step,
             task,
         } = place;
-        let task = task
-            .as_ref()
-            .map(|task| format!("/{task}"))
-            .unwrap_or_default();
+        let task = task.map(|task| format!("/{task}")).unwrap_or_default();
         format!("{farm}/{queue}/{job}/{step}{task}/{time}_{action}/{root}{OUTPUT}").parse()
     }
 }

@@ -10,12 +10,20 @@
 //! talks to a service or a store. Source: `deadline-job-attachments` 0.1.5 (`models.py`, `_utils.py`,
 //! `upload.py`, `download.py`).
 
+mod address;
 mod ids;
 mod keys;
+mod listing;
 mod metadata;
 
+pub use address::{JobAddress, JobPart, ParseJobAddressError};
 pub use ids::{
-    FarmId, JobId, ParseIdError, QueueId, SessionActionId, StepId, SubmissionId, TaskId,
+    FarmId, JobId, ParseIdError, QueueId, SessionActionId, StepId, StorageProfileId, SubmissionId,
+    TaskId,
 };
 pub use keys::{ActionTime, InputKey, OutputKey, OutputPlace, ParseJobKeyError, ParseTimeError};
+pub use listing::{
+    Chosen, Folders, ForeignKeys, FoundOutputs, Known, KnownInputs, KnownJob, KnownJobs,
+    KnownScope, KnownStep, LatestBy, LatestDiffers, ListedOutput, Outputs, Span, Which,
+};
 pub use metadata::{OutputMetadata, OutputMetadataError};
