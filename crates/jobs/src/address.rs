@@ -79,7 +79,9 @@ impl JobAddress {
 
     /// The folder that has the manifests of its outputs.
     pub fn outputs(&self) -> KeyPrefix {
-        let Self { farm, queue, job, .. } = self;
+        let Self {
+            farm, queue, job, ..
+        } = self;
         let below = match self.part {
             JobPart::Whole => String::new(),
             JobPart::Step(step) => format!("/{step}"),
@@ -186,19 +188,34 @@ mod tests {
             ("s3://bucket/x".to_owned(), "begins with deadline://"),
             ("deadline://".to_owned(), "names no farm"),
             (format!("deadline://farm-{HEX}"), "names no queue"),
-            (format!("deadline://farm-{HEX}/queue-{HEX}/"), "names no job"),
-            (format!("{job}/step-{HEX}/task-{HEX}-1/x"), "more than five parts"),
+            (
+                format!("deadline://farm-{HEX}/queue-{HEX}/"),
+                "names no job",
+            ),
+            (
+                format!("{job}/step-{HEX}/task-{HEX}-1/x"),
+                "more than five parts",
+            ),
             (
                 format!("deadline://queue-{HEX}/queue-{HEX}/job-{HEX}"),
                 "is not the id of a farm",
             ),
             (format!("{job}/task-{HEX}-1"), "is not the id of a step"),
-            (format!("{job}//task-{HEX}-1"), "\"\" is not the id of a step"),
-            (format!("{job}/step-{HEX}/task-{HEX}"), "is not the id of a task"),
+            (
+                format!("{job}//task-{HEX}-1"),
+                "\"\" is not the id of a step",
+            ),
+            (
+                format!("{job}/step-{HEX}/task-{HEX}"),
+                "is not the id of a task",
+            ),
         ] {
             let error = text.parse::<JobAddress>().unwrap_err();
             let source = std::error::Error::source(&error);
-            let told = format!("{error} {}", source.map_or(String::new(), ToString::to_string));
+            let told = format!(
+                "{error} {}",
+                source.map_or(String::new(), ToString::to_string)
+            );
             assert!(told.contains(said), "{told}: {said}");
         }
     }
@@ -206,7 +223,9 @@ mod tests {
     #[test]
     fn an_output_belongs_to_the_job_its_step_and_its_task() {
         let whole: JobAddress = job().parse().unwrap();
-        let task: JobAddress = format!("{}/step-{HEX}/task-{HEX}-1", job()).parse().unwrap();
+        let task: JobAddress = format!("{}/step-{HEX}/task-{HEX}-1", job())
+            .parse()
+            .unwrap();
         let step = JobAddress {
             part: JobPart::Step(task.step().unwrap()),
             ..whole

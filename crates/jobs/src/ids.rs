@@ -24,7 +24,8 @@ struct Digits(u128);
 
 impl Digits {
     fn read(text: &str) -> Option<Self> {
-        let is_hex = text.len() == 32 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        let is_hex =
+            text.len() == 32 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
         if !is_hex {
             return None;
         }

@@ -40,12 +40,18 @@ fn by_rank(last: &str) -> impl Iterator<Item = String> {
         }
         if let Some(digits) = id.strip_prefix("job-") {
             starts.push((format!("{before}job-"), digits, HEX));
-        } else if let Some((of, number)) = id.strip_prefix("task-").and_then(|id| id.split_once('-')) {
+        } else if let Some((of, number)) =
+            id.strip_prefix("task-").and_then(|id| id.split_once('-'))
+        {
             starts.push((format!("{before}task-{of}-"), number, DECIMAL));
         } else if before.ends_with("/Inputs/") {
             starts.push((before.to_owned(), id, HEX));
         }
-        if ["farm-", "queue-", "step-"].iter().any(|word| id.starts_with(word)) || id == "Inputs" {
+        if ["farm-", "queue-", "step-"]
+            .iter()
+            .any(|word| id.starts_with(word))
+            || id == "Inputs"
+        {
             // Behind everything in this folder: `0` follows `/`.
             ends.push(format!("{before}{id}0"));
         }
@@ -71,7 +77,9 @@ mod tests {
     const HEX32: &str = "c123456789abcdef0123456789abcdef";
 
     fn key() -> String {
-        format!("Manifests/farm-{HEX32}/queue-{HEX32}/job-{HEX32}/step-{HEX32}/task-{HEX32}-78/t_s/o")
+        format!(
+            "Manifests/farm-{HEX32}/queue-{HEX32}/job-{HEX32}/step-{HEX32}/task-{HEX32}-78/t_s/o"
+        )
     }
 
     #[test]
@@ -89,7 +97,10 @@ mod tests {
         // In one job, before a bound.
         let folder = format!("{job}{HEX32}/");
         let until = format!("{task}8");
-        assert_eq!(cuts(&folder, &key(), Some(&until), 9), [format!("{task}79")]);
+        assert_eq!(
+            cuts(&folder, &key(), Some(&until), 9),
+            [format!("{task}79")]
+        );
     }
 
     #[test]
@@ -98,13 +109,23 @@ mod tests {
         let key = format!("{inputs}/{HEX32}/x_input");
         let queue = format!("Manifests/farm-{HEX32}/queue-{HEX32}/");
         let found = cuts(&queue, &key, None, 4);
-        assert_eq!(found[..3], ["d", "e", "f"].map(|digit| format!("{inputs}/{digit}")));
+        assert_eq!(
+            found[..3],
+            ["d", "e", "f"].map(|digit| format!("{inputs}/{digit}"))
+        );
         assert_eq!(found[3], format!("{inputs}0"));
     }
 
     #[test]
     fn any_key_is_cut_without_harm() {
-        for key in ["", "/", "a", "Manifests/job-", "Manifests/task-/x", "Manifests/job-\u{e9}\u{e9}/x"] {
+        for key in [
+            "",
+            "/",
+            "a",
+            "Manifests/job-",
+            "Manifests/task-/x",
+            "Manifests/job-\u{e9}\u{e9}/x",
+        ] {
             for cut in cuts("", key, None, 100) {
                 assert!(*cut > *key);
             }

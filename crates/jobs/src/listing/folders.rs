@@ -5,7 +5,6 @@
 
 use attachfs_store::{Folder, KeyPrefix, ListStore, StoreError};
 
-
 /// The names of the folders in a folder of manifests, in the order of their bytes.
 #[derive(Debug)]
 pub struct Folders<'a> {

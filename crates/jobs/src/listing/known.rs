@@ -8,12 +8,10 @@ use std::time::SystemTime;
 
 use attachfs_store::{Folder, ListStore, Listed, ListedName, StoreError};
 
-use super::{ForeignKeys, behind};
 use super::ranges::{Ranges, Reduce};
+use super::{ForeignKeys, behind};
 use crate::address::prefix;
-use crate::{
-    ActionTime, FarmId, InputKey, JobId, OutputKey, QueueId, StepId,
-};
+use crate::{ActionTime, FarmId, InputKey, JobId, OutputKey, QueueId, StepId};
 
 /// What is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,7 +138,9 @@ impl KnownJob {
 
     /// Where the next job begins: for [`KnownJobs::after`].
     pub fn end(&self) -> String {
-        let Self { farm, queue, job, .. } = self;
+        let Self {
+            farm, queue, job, ..
+        } = self;
         behind(&Folder::Manifests(prefix(format!("{farm}/{queue}/{job}"))))
     }
 }

@@ -113,7 +113,12 @@ impl<'a> Outputs<'a> {
                 self.step = None;
                 return Ok(Some(found));
             }
-            let Some(JobAddress { farm, queue, job, part: JobPart::Task(step, _) }) = self.step.take()
+            let Some(JobAddress {
+                farm,
+                queue,
+                job,
+                part: JobPart::Task(step, _),
+            }) = self.step.take()
             else {
                 return Ok(None);
             };

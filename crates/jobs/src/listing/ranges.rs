@@ -199,7 +199,9 @@ impl<'a, R: Reduce + Clone> Ranges<'a, R> {
                 break;
             }
             self.listed += 1;
-            range.reduce.take(entry, &mut range.ready, &mut self.foreign);
+            range
+                .reduce
+                .take(entry, &mut range.ready, &mut self.foreign);
         }
         if is_over {
             range.state = State::Ended;
@@ -215,7 +217,10 @@ impl<'a, R: Reduce + Clone> Ranges<'a, R> {
 
     /// Cuts what is left of a range into as many as may be listed at once.
     fn cut(&mut self, place: usize) {
-        let open = self.ranges.iter().filter(|range| range.state != State::Ended);
+        let open = self
+            .ranges
+            .iter()
+            .filter(|range| range.state != State::Ended);
         let most = AT_ONCE.saturating_sub(open.count());
         let range = &self.ranges[place];
         let Some(last) = range.after.as_deref().filter(|_| most > 0) else {
