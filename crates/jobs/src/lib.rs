@@ -11,12 +11,19 @@
 //! `upload.py`, `download.py`).
 
 mod address;
+mod documents;
 mod ids;
 mod keys;
 mod listing;
 mod metadata;
+mod python;
+mod reading;
 
 pub use address::{JobAddress, JobPart, ParseJobAddressError};
+pub use documents::{
+    AttachmentSettings, Attachments, DocumentError, FileSystemKind, Job, JobRoots, Parameter,
+    Queue, RootAttachment, Step, Task, UnknownRoot, step_dependencies,
+};
 pub use ids::{
     FarmId, JobId, ParseIdError, QueueId, SessionActionId, StepId, StorageProfileId, SubmissionId,
     TaskId,
@@ -27,3 +34,7 @@ pub use listing::{
     KnownScope, KnownStep, LatestBy, LatestDiffers, ListedOutput, Outputs, Span, Which,
 };
 pub use metadata::{OutputMetadata, OutputMetadataError};
+pub use reading::{
+    MergedRoot, OutputManifest, OutputReader, ReadError, input_of, merge_outputs, read_inputs,
+    read_outputs,
+};
