@@ -11,6 +11,7 @@
 //! `upload.py`, `download.py`).
 
 mod address;
+mod bundle;
 mod documents;
 mod ids;
 mod keys;
@@ -20,9 +21,13 @@ mod python;
 mod reading;
 
 pub use address::{JobAddress, JobPart, ParseJobAddressError};
+pub use bundle::{
+    BundleError, BundleFile, BundleFiles, BundleParameter, BundleReferences, BundleValue, DataFlow, GivenParameters,
+    JobBundle, ObjectType,
+};
 pub use documents::{
     AttachmentSettings, Attachments, DocumentError, FileSystemKind, Job, JobRoots, Parameter,
-    Queue, RootAttachment, Step, Task, UnknownRoot, step_dependencies,
+    Queue, RootAttachment, Step, Syntax, Task, UnknownRoot, step_dependencies,
 };
 pub use ids::{
     FarmId, JobId, ParseIdError, QueueId, SessionActionId, StepId, StorageProfileId, SubmissionId,

@@ -14,6 +14,7 @@ use attachfs_paths::{PathFormat, input_root_hash, output_root_hash};
 use attachfs_store::ManifestKey;
 
 use super::fields::{DocumentError, Field};
+use super::syntax::{self, Syntax};
 use crate::{InputKey, OutputKey, python};
 
 /// How workers see the inputs of a job.
@@ -66,7 +67,7 @@ impl Attachments {
 
     /// Reads the document itself: what `CreateJob` takes, and what a job has as `attachments`.
     pub fn from_json(bytes: &[u8]) -> Result<Self, DocumentError> {
-        super::service::read(Self::DOCUMENT, bytes, |document| Self::read(document))
+        syntax::read(Self::DOCUMENT, Syntax::Json, bytes, |document| Self::read(document))
     }
 
     pub(super) fn read(document: &Field<'_>) -> Result<Self, DocumentError> {

@@ -87,6 +87,14 @@ impl<'a> Field<'a> {
         self.value.is_some().then_some(self)
     }
 
+    /// Whether there is nothing in it: null, or an object without fields. So Python takes documents that are empty.
+    pub(crate) fn is_empty(&self) -> bool {
+        match self.value {
+            None | Some(Value::Null) => true,
+            Some(value) => value.as_object().is_some_and(Map::is_empty),
+        }
+    }
+
     /// What is in it.
     pub(crate) fn value(&self, expected: &'static str) -> Result<&'a Value, DocumentError> {
         self.value.ok_or_else(|| self.wrong(expected))

@@ -8,10 +8,13 @@
 mod attachments;
 mod fields;
 mod service;
+mod syntax;
 #[cfg(test)]
 mod tests;
 
 pub use attachments::{Attachments, FileSystemKind, JobRoots, RootAttachment, UnknownRoot};
 pub(crate) use fields::Field;
 pub use fields::DocumentError;
+pub(crate) use syntax::read as read_document;
+pub use syntax::Syntax;
 pub use service::{AttachmentSettings, Job, Parameter, Queue, Step, Task, step_dependencies};

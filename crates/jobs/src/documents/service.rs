@@ -8,17 +8,16 @@ use serde_json::Value;
 
 use super::attachments::Attachments;
 use super::fields::{DocumentError, Field};
+use super::syntax::{self, Syntax};
 use crate::{FarmId, JobId, QueueId, SessionActionId, StepId, StorageProfileId, TaskId};
 
 /// Reads JSON and what is in it.
-pub(super) fn read<T>(
+fn read<T>(
     document: &'static str,
     bytes: &[u8],
     read: impl FnOnce(&Field<'_>) -> Result<T, DocumentError>,
 ) -> Result<T, DocumentError> {
-    let value: Value = serde_json::from_slice(bytes)
-        .map_err(|source| DocumentError::Json { document, source })?;
-    read(&Field::whole(document, &value))
+    syntax::read(document, Syntax::Json, bytes, read)
 }
 
 fn id<T: FromStr>(
