@@ -13,6 +13,8 @@
 mod address;
 mod bundle;
 mod documents;
+#[cfg(test)]
+mod golden;
 mod ids;
 mod keys;
 mod listing;
@@ -22,8 +24,8 @@ mod reading;
 
 pub use address::{JobAddress, JobPart, ParseJobAddressError};
 pub use bundle::{
-    BundleError, BundleFile, BundleFiles, BundleParameter, BundleReferences, BundleValue, DataFlow, GivenParameters,
-    JobBundle, ObjectType,
+    BundleError, BundleFile, BundleFiles, BundleParameter, BundleReferences, BundleValue, DataFlow,
+    GivenParameters, JobBundle, ObjectType,
 };
 pub use documents::{
     AttachmentSettings, Attachments, DocumentError, FileSystemKind, Job, JobRoots, Parameter,

@@ -27,6 +27,8 @@ pub(crate) fn list(items: impl Iterator<Item = String>) -> String {
 
 /// An object: names, which need no escapes, and what is JSON already.
 pub(crate) fn object(fields: &[(&str, String)]) -> String {
-    let fields = fields.iter().map(|(name, value)| format!("\"{name}\": {value}"));
+    let fields = fields
+        .iter()
+        .map(|(name, value)| format!("\"{name}\": {value}"));
     format!("{{{}}}", fields.collect::<Vec<_>>().join(", "))
 }

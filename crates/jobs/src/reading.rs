@@ -1,5 +1,8 @@
 //! Reading the manifests of a job, many at once, and putting them together root by root.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::VecDeque;
 use std::time::SystemTime;
 
@@ -111,7 +114,11 @@ pub struct OutputReader<'a> {
     bytes: u64,
 }
 
-type Answer = (ListedOutput, ManifestKey, Result<StoredManifest, StoreError>);
+type Answer = (
+    ListedOutput,
+    ManifestKey,
+    Result<StoredManifest, StoreError>,
+);
 
 impl std::fmt::Debug for OutputReader<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -236,7 +243,12 @@ fn lay(roots: &mut Vec<Layers>, root: &str, location: Option<&String>, layer: Sn
 
 fn merged(roots: Vec<Layers>) -> Result<Vec<MergedRoot>, ReadError> {
     let mut all = Vec::new();
-    for Layers { root, location, layers } in roots {
+    for Layers {
+        root,
+        location,
+        layers,
+    } in roots
+    {
         let manifests = layers.len();
         let merged = merge(&layers.iter().collect::<Vec<_>>());
         let merged = merged.map_err(|source| ReadError::Merge {
@@ -265,7 +277,12 @@ fn in_time_order(mut outputs: Vec<OutputManifest>) -> Vec<OutputManifest> {
 pub fn merge_outputs(outputs: Vec<OutputManifest>) -> Result<Vec<MergedRoot>, ReadError> {
     let mut roots = Vec::new();
     for OutputManifest { said, snapshot, .. } in in_time_order(outputs) {
-        lay(&mut roots, &said.asset_root, said.location.as_ref(), snapshot);
+        lay(
+            &mut roots,
+            &said.asset_root,
+            said.location.as_ref(),
+            snapshot,
+        );
     }
     roots.sort_by(|one, other| one.root.cmp(&other.root));
     merged(roots)
@@ -329,7 +346,12 @@ pub async fn read_inputs(
         }
     }
     for OutputManifest { said, snapshot, .. } in in_time_order(outputs) {
-        lay(&mut roots, &said.asset_root, said.location.as_ref(), snapshot);
+        lay(
+            &mut roots,
+            &said.asset_root,
+            said.location.as_ref(),
+            snapshot,
+        );
     }
     merged(roots)
 }

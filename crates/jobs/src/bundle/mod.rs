@@ -81,7 +81,9 @@ impl<'a> BundleFile<'a> {
         let file = |syntax| move |bytes| Self { syntax, bytes };
         match (json, yaml) {
             (Some(_), Some(_)) => Err(BundleError::Twice(name)),
-            (json, yaml) => Ok(json.map(file(Syntax::Json)).or(yaml.map(file(Syntax::Yaml)))),
+            (json, yaml) => Ok(json
+                .map(file(Syntax::Json))
+                .or(yaml.map(file(Syntax::Yaml)))),
         }
     }
 }
@@ -175,9 +177,12 @@ impl JobBundle {
         }
         let references = match files.asset_references {
             None => BundleReferences::default(),
-            Some(BundleFile { syntax, bytes }) => {
-                read_document("the document of asset references", syntax, bytes, references::read)?
-            }
+            Some(BundleFile { syntax, bytes }) => read_document(
+                "the document of asset references",
+                syntax,
+                bytes,
+                references::read,
+            )?,
         };
         Ok(Self {
             parameters: parameters::in_bundle(folder, &mut template)?,

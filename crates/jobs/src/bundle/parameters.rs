@@ -106,7 +106,9 @@ pub(super) fn read_template(template: &Field<'_>) -> Result<Template, DocumentEr
     }
     let name = template.get("name")?.if_there();
     Ok(Template {
-        name: name.map(|name| name.text().map(str::to_owned)).transpose()?,
+        name: name
+            .map(|name| name.text().map(str::to_owned))
+            .transpose()?,
         allows_uris: has_expressions,
         definitions,
     })
@@ -119,7 +121,12 @@ fn read_definition(field: &Field<'_>, any_case: bool) -> Result<Definition, Docu
     }
     let flow = field.get("dataFlow")?;
     let object = field.get("objectType")?;
-    let flow = match flow.clone().if_there().map(|flow| flow.text()).transpose()? {
+    let flow = match flow
+        .clone()
+        .if_there()
+        .map(|flow| flow.text())
+        .transpose()?
+    {
         None => DataFlow::default(),
         Some("NONE") => DataFlow::None,
         Some("IN") => DataFlow::In,
@@ -127,7 +134,12 @@ fn read_definition(field: &Field<'_>, any_case: bool) -> Result<Definition, Docu
         Some("INOUT") => DataFlow::InOut,
         Some(_) => return Err(flow.wrong("NONE, IN, OUT or INOUT")),
     };
-    let object = match object.clone().if_there().map(|object| object.text()).transpose()? {
+    let object = match object
+        .clone()
+        .if_there()
+        .map(|object| object.text())
+        .transpose()?
+    {
         None => ObjectType::default(),
         Some("FILE") => ObjectType::File,
         Some("DIRECTORY") => ObjectType::Directory,
@@ -136,7 +148,9 @@ fn read_definition(field: &Field<'_>, any_case: bool) -> Result<Definition, Docu
     let default = field.get("default")?.if_there();
     Ok(Definition {
         name: field.get("name")?.text()?.to_owned(),
-        default: default.map(|default| value_of(&kind, &default)).transpose()?,
+        default: default
+            .map(|default| value_of(&kind, &default))
+            .transpose()?,
         kind,
         flow,
         object,
@@ -240,7 +254,14 @@ pub(super) fn in_bundle(
     let uris = template.allows_uris;
     let mut parameters = Vec::new();
     for definition in template.definitions.drain(..) {
-        let Definition { name, kind, flow, object, default, value } = definition;
+        let Definition {
+            name,
+            kind,
+            flow,
+            object,
+            default,
+            value,
+        } = definition;
         let value = match (value, default) {
             (Some(BundleValue::Path(path)), _) => BundleValue::Path(below(folder, &path, uris)),
             (Some(BundleValue::Paths(paths)), _) => {
@@ -251,7 +272,9 @@ pub(super) fn in_bundle(
                 BundleValue::Path(default_in(folder, &name, &path, uris)?)
             }
             (None, Some(BundleValue::Paths(paths))) => {
-                let paths = paths.iter().map(|path| default_in(folder, &name, path, uris));
+                let paths = paths
+                    .iter()
+                    .map(|path| default_in(folder, &name, path, uris));
                 BundleValue::Paths(paths.collect::<Result<_, _>>()?)
             }
             (value, default) => value.or(default).unwrap_or(BundleValue::Missing),

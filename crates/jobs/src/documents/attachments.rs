@@ -67,7 +67,9 @@ impl Attachments {
 
     /// Reads the document itself: what `CreateJob` takes, and what a job has as `attachments`.
     pub fn from_json(bytes: &[u8]) -> Result<Self, DocumentError> {
-        syntax::read(Self::DOCUMENT, Syntax::Json, bytes, |document| Self::read(document))
+        syntax::read(Self::DOCUMENT, Syntax::Json, bytes, |document| {
+            Self::read(document)
+        })
     }
 
     pub(super) fn read(document: &Field<'_>) -> Result<Self, DocumentError> {

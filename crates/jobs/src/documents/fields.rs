@@ -171,7 +171,11 @@ fn found(value: Option<&Value>) -> String {
 fn shortened(text: &str) -> String {
     let mut shown = String::new();
     let beginning: String = text.chars().take(SHOWN).collect();
-    let rest = if beginning.len() < text.len() { "…" } else { "" };
+    let rest = if beginning.len() < text.len() {
+        "…"
+    } else {
+        ""
+    };
     let _ = write!(shown, "{beginning:?}{rest}");
     shown
 }

@@ -13,8 +13,8 @@ mod syntax;
 mod tests;
 
 pub use attachments::{Attachments, FileSystemKind, JobRoots, RootAttachment, UnknownRoot};
-pub(crate) use fields::Field;
 pub use fields::DocumentError;
-pub(crate) use syntax::read as read_document;
-pub use syntax::Syntax;
+pub(crate) use fields::Field;
 pub use service::{AttachmentSettings, Job, Parameter, Queue, Step, Task, step_dependencies};
+pub use syntax::Syntax;
+pub(crate) use syntax::read as read_document;

@@ -40,7 +40,9 @@ fn if_there<T: FromStr>(
 /// A text that may be left out.
 fn name(document: &Field<'_>, name: &str) -> Result<Option<String>, DocumentError> {
     let field = document.get(name)?.if_there();
-    field.map(|field| field.text().map(str::to_owned)).transpose()
+    field
+        .map(|field| field.text().map(str::to_owned))
+        .transpose()
 }
 
 /// Where a queue keeps attachments.
@@ -89,7 +91,9 @@ impl Queue {
             // The service gives fields without text to a queue that has no settings.
             let is_set = |settings: &Field<'_>| {
                 let bucket = settings.get("s3BucketName")?.if_there();
-                bucket.map_or(Ok(false), |bucket| bucket.text().map(|text| !text.is_empty()))
+                bucket.map_or(Ok(false), |bucket| {
+                    bucket.text().map(|text| !text.is_empty())
+                })
             };
             let attachments = match settings {
                 Some(settings) if is_set(&settings)? => {
@@ -246,6 +250,9 @@ impl Task {
 pub fn step_dependencies(bytes: &[u8]) -> Result<Vec<StepId>, DocumentError> {
     read("the document of a step's dependencies", bytes, |document| {
         let steps = document.get("dependencies")?.list()?;
-        steps.iter().map(|step| id(step, "stepId", "the id of a step")).collect()
+        steps
+            .iter()
+            .map(|step| id(step, "stepId", "the id of a step"))
+            .collect()
     })
 }
