@@ -307,11 +307,8 @@ mod tests {
         let task: TaskId = format!("task-{HEX}-7").parse().unwrap();
         let action: SessionActionId = format!("sessionaction-{HEX}-1").parse().unwrap();
         let time = ActionTime::from_micros(1_700_000_000_123_456).unwrap();
-        for (task, below) in [
-            (Some(task.clone()), format!("{task}/")),
-            (None, String::new()),
-        ] {
-            let key = OutputKey::new(place(task), time, action.clone(), Some("Loc 1"), "/proj");
+        for (task, below) in [(Some(task), format!("{task}/")), (None, String::new())] {
+            let key = OutputKey::new(place(task), time, action, Some("Loc 1"), "/proj");
             let text = key.manifest_key().unwrap();
             assert_eq!(
                 text.as_str(),

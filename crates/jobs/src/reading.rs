@@ -32,7 +32,7 @@ pub enum ReadError {
     #[error("cannot list the outputs of {address}")]
     List {
         /// Whose.
-        address: JobAddress,
+        address: String,
         /// Why.
         #[source]
         source: StoreError,
@@ -225,18 +225,18 @@ pub struct MergedRoot {
 struct Layers {
     root: String,
     location: Option<String>,
-    layers: Vec<Snapshot>,
+    snapshots: Vec<Snapshot>,
 }
 
 /// Lays a manifest over those of its root.
 fn lay(roots: &mut Vec<Layers>, root: &str, location: Option<&String>, layer: Snapshot) {
     let known = roots.iter_mut().find(|of| of.root == root);
     match known {
-        Some(of) => of.layers.push(layer),
+        Some(of) => of.snapshots.push(layer),
         None => roots.push(Layers {
             root: root.to_owned(),
             location: location.cloned(),
-            layers: vec![layer],
+            snapshots: vec![layer],
         }),
     }
 }
@@ -246,11 +246,11 @@ fn merged(roots: Vec<Layers>) -> Result<Vec<MergedRoot>, ReadError> {
     for Layers {
         root,
         location,
-        layers,
+        snapshots,
     } in roots
     {
-        let manifests = layers.len();
-        let merged = merge(&layers.iter().collect::<Vec<_>>());
+        let manifests = snapshots.len();
+        let merged = merge(&snapshots.iter().collect::<Vec<_>>());
         let merged = merged.map_err(|source| ReadError::Merge {
             root: root.clone(),
             source,
@@ -304,7 +304,7 @@ async fn outputs_of(
 ) -> Result<Vec<OutputManifest>, ReadError> {
     let found = Outputs::of(store, address, which).all().await;
     let found = found.map_err(|source| ReadError::List {
-        address: *address,
+        address: address.to_string(),
         source,
     })?;
     let mut reader = OutputReader::of(store, found.manifests);

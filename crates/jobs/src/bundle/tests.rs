@@ -11,17 +11,17 @@ fn folder(path: &str) -> ForeignPath {
     ForeignPath::parse(PathFormat::of_root(path), path)
 }
 
-fn yaml(text: &str) -> Option<BundleFile<'_>> {
-    Some(BundleFile {
+fn yaml(text: &str) -> BundleFile<'_> {
+    BundleFile {
         syntax: Syntax::Yaml,
         bytes: text.as_bytes(),
-    })
+    }
 }
 
 fn files<'a>(template: &'a str, values: &'a str, references: &'a str) -> BundleFiles<'a> {
-    let if_any = |text: &'a str| yaml(text).filter(|_| !text.is_empty());
+    let if_any = |text: &'a str| (!text.is_empty()).then(|| yaml(text));
     BundleFiles {
-        template: yaml(template),
+        template: Some(yaml(template)),
         parameter_values: if_any(values),
         asset_references: if_any(references),
     }
