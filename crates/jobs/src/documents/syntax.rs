@@ -13,7 +13,7 @@ const LONGEST: usize = 64 << 20;
 /// How many values a YAML document has at most, those that are repeated counted each time.
 const MOST_VALUES: usize = 2_000_000;
 
-/// How often parts of a YAML document are repeated.
+/// How often parts of a YAML document are repeated at most.
 const MOST_REPEATED: usize = 1000;
 
 /// How a document is written.
@@ -53,13 +53,14 @@ pub(crate) fn read<T>(
 fn yaml(bytes: &[u8]) -> Result<Value, serde_saphyr::Error> {
     let mut limits = serde_saphyr::options::AliasLimits::default();
     limits.max_total_replayed_events = MOST_VALUES;
-    limits.max_alias_expansions_per_anchor = MOST_REPEATED;
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! {
             max_events: 2 * MOST_VALUES,
             max_nodes: MOST_VALUES,
             max_aliases: MOST_REPEATED,
-            max_anchors: MOST_REPEATED,
+            // One part may be repeated as often as many are.
+            enforce_alias_anchor_ratio: false,
+            max_total_scalar_bytes: LONGEST,
         },
         alias_limits: limits,
         // As Python's YAML, and as JSON is read.

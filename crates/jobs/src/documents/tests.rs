@@ -302,13 +302,15 @@ fn yaml_that_stands_for_much_more_than_its_length_is_refused() {
     }
     let started = std::time::Instant::now();
     yaml(&bomb).unwrap_err();
-    // One name that is used often is refused as well.
-    let often = format!(
-        "a: &a {{{}}}\nb: [{}]\n",
-        "x: y",
-        vec!["*a"; 2000].join(", ")
-    );
-    yaml(&often).unwrap_err();
+    // So is one name that is used often, or for a long text.
+    let often = |long: usize, times: usize| {
+        let text = "x".repeat(long);
+        format!("a: &a {text}\nb: [{}]\n", vec!["*a"; times].join(", "))
+    };
+    yaml(&often(1, 1001)).unwrap_err();
+    yaml(&often(1 << 20, 70)).unwrap_err();
+    yaml(&often(1 << 20, 60)).unwrap();
+    yaml(&often(1, 1000)).unwrap();
     // And one that is deep.
     yaml(&"[".repeat(100_000)).unwrap_err();
     yaml(&format!("a: {}", "{b: ".repeat(1000))).unwrap_err();
