@@ -123,7 +123,10 @@ fn a_path_is_known_by_whole_components() {
     ] {
         assert_eq!(posix.contains(path), is_known, "{path}");
     }
-    let windows = known(PathFormat::Windows, &[r"C:\a", r"\\srv\lib", r"\\.\dev\a"]);
+    let windows = known(
+        PathFormat::Windows,
+        &[r"C:\a", r"\\srv\lib", r"\\srv2\.", r"\\.\dev\a"],
+    );
     for (path, is_known) in [
         (r"c:\A\b", true),
         (r"\\?\c:\a\b", true),
@@ -131,7 +134,10 @@ fn a_path_is_known_by_whole_components() {
         (r"C:a", false),
         (r"D:\a", false),
         (r"\\SRV\LIB\x", true),
-        (r"\\srv\lib\..\x", true),
+        (r"\\srv\lib\.\..\x", true),
+        (r"\\srv\.\x", false),
+        (r"\\srv2\.\x", true),
+        (r"\\srv2\x", false),
         (r"\\srv\other\x", false),
         (r"\\?\UNC\srv\lib\x", true),
         (r"\\.\dev\a\b", true),
