@@ -91,15 +91,14 @@ impl Place {
         }
     }
 
-    /// Whether it is fixed without a working directory, and is any place at all: `\\` names no server.
+    /// Whether it is fixed without a working directory, and is any place at all: in `\\` and `\\.` no server is named.
     pub(crate) fn is_fixed(&self) -> bool {
+        let server = self.parts.first().map_or(&b""[..], Vec::as_slice);
         match self.format {
             PathFormat::Posix => !self.space.is_empty(),
-            PathFormat::Windows => {
-                // `C:` and `\` depend on where somebody is.
-                let is_rooted = self.space.len() > 1 && self.space.ends_with(b"\\");
-                is_rooted && !(self.space == SHARES && self.parts.is_empty())
-            }
+            PathFormat::Windows if self.space == SHARES => !matches!(server, b"" | b"?" | b"."),
+            // `C:` and `\` depend on where somebody is.
+            PathFormat::Windows => self.space.len() > 1 && self.space.ends_with(b"\\"),
         }
     }
 
