@@ -342,6 +342,21 @@ mod tests {
     }
 
     #[test]
+    fn a_root_has_one_text_on_its_system() {
+        let root = |root: &str| {
+            let format = PathFormat::of_root(root);
+            InputKey::new(parsed("farm-"), parsed("queue-"), parsed(""), format, root).root
+        };
+        for (given, text) in [
+            ("/a//b/./c/..", "/a/b/c/.."),
+            ("C:/r/", r"C:\r"),
+            (r"\\server\share\a\\b\", r"\\server\share\a\b"),
+        ] {
+            assert_eq!(root(given), ContentHash::of(text.as_bytes()), "{given}");
+        }
+    }
+
+    #[test]
     fn a_time_has_one_text() {
         for (micros, text) in [
             (1_500_000, "1970-01-01T00:00:01.500000Z"),

@@ -102,10 +102,20 @@ fn what_needs_a_working_directory_names_nothing() {
     assert_eq!(posix.ignored().len(), 5);
     let windows = known(
         PathFormat::Windows,
-        &["C:", "C:a", r"\a", r"\\", "//", r"\\?\UNC\", "a"],
+        &[
+            "C:",
+            "C:a",
+            r"\a",
+            r"\\",
+            "//",
+            r"\\?\UNC\",
+            "a",
+            r"\\.",
+            "///?/a",
+        ],
     );
     assert_eq!(texts(&windows), Vec::<&str>::new());
-    assert_eq!(windows.ignored().len(), 7);
+    assert_eq!(windows.ignored().len(), 9);
 }
 
 #[test]
@@ -123,7 +133,10 @@ fn a_path_is_known_by_whole_components() {
     ] {
         assert_eq!(posix.contains(path), is_known, "{path}");
     }
-    let windows = known(PathFormat::Windows, &[r"C:\a", r"\\srv\lib", r"\\.\dev\a"]);
+    let windows = known(
+        PathFormat::Windows,
+        &[r"C:\a", r"\\srv\lib", r"\\srv2\.", r"\\host", r"\\.\dev\a"],
+    );
     for (path, is_known) in [
         (r"c:\A\b", true),
         (r"\\?\c:\a\b", true),
@@ -131,9 +144,14 @@ fn a_path_is_known_by_whole_components() {
         (r"C:a", false),
         (r"D:\a", false),
         (r"\\SRV\LIB\x", true),
-        (r"\\srv\lib\..\x", true),
+        (r"\\srv\lib\.\..\x", true),
+        (r"\\srv\.\x", false),
+        (r"\\srv2\.\x", true),
+        (r"\\srv2\x", false),
         (r"\\srv\other\x", false),
         (r"\\?\UNC\srv\lib\x", true),
+        (r"\\host\share", true),
+        (r"\\host\..\x", false),
         (r"\\.\dev\a\b", true),
         (r"\\.\dev2\a\b", false),
         (r"\\?\Volume{0}\a", false),

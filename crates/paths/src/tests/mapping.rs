@@ -96,6 +96,7 @@ fn an_entry_of_a_manifest_is_mapped_with_its_root() {
     let mapping = mapping(&[
         rule(PathFormat::Windows, r"X:\Show", "/show"),
         rule(PathFormat::Windows, r"X:\Show\Cache", "/cache"),
+        rule(PathFormat::Windows, "relative", "/relative"),
     ]);
     let entry = |root: &ForeignPath, path: &str| {
         let path = ManifestPath::new(path.as_bytes()).unwrap();
@@ -108,7 +109,9 @@ fn an_entry_of_a_manifest_is_mapped_with_its_root() {
     // It is one name, which only a system with another separator can have.
     assert_eq!(entry(&root, r"cache\b"), Some(r"/show/cache\b".to_owned()));
     assert_eq!(entry(&windows(r"Y:\"), "a"), None);
-    assert_eq!(entry(&posix("/x"), "a"), None);
+    let relative = entry(&windows("relative"), "a");
+    assert_eq!(relative, Some("/relative/a".to_owned()));
+    assert_eq!(entry(&posix("relative"), "a"), None);
 }
 
 #[test]

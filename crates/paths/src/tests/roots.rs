@@ -344,6 +344,21 @@ fn the_longest_location_has_a_path() {
 }
 
 #[test]
+fn a_path_that_two_locations_have_belongs_to_the_last_one() {
+    let locations = ["One", "Two"].map(|name| (name, "/l", LocationType::Local));
+    let profile = profile(OsFamily::Linux, &locations);
+    let options = GroupOptions {
+        profile: Some(&profile),
+        require_inputs: false,
+    };
+    let paths = paths(&[], &["/l/out"], &[]);
+    let found = Machine::default()
+        .group(&posix("/"), &paths, &options)
+        .unwrap();
+    assert_eq!(found.roots[0].location.as_deref(), Some("Two"));
+}
+
+#[test]
 fn on_windows_each_drive_and_share_is_a_group_whatever_its_case() {
     let machine = Machine {
         files: vec![
