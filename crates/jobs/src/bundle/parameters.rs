@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use attachfs_paths::{ForeignPath, PathFormat};
 use serde_json::Value;
 
-use super::{BundleError, BundleReferences};
+use super::error::BundleError;
+use super::references::BundleReferences;
 use crate::documents::{DocumentError, Field};
 
 /// Whether a job reads or writes what a path leads to.

@@ -6,6 +6,7 @@ use std::error::Error as _;
 use attachfs_paths::{ForeignPath, PathFormat};
 
 use super::*;
+use crate::documents::Syntax;
 
 fn folder(path: &str) -> ForeignPath {
     ForeignPath::parse(PathFormat::of_root(path), path)
