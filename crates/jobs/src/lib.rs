@@ -52,6 +52,6 @@ pub use listing::{
 };
 pub use metadata::{OutputMetadata, OutputMetadataError};
 pub use reading::{
-    MergedRoot, OutputManifest, OutputReader, ReadError, input_of, merge_outputs, read_inputs,
-    read_outputs,
+    MergedRoot, OutputManifest, OutputReader, ReadError, input_of, merge_outputs, one_of_each_root,
+    read_inputs, read_outputs,
 };

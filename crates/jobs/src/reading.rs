@@ -3,7 +3,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::time::SystemTime;
 
 use attachfs_manifest::wire::{DecodeError, Manifest, decode};
@@ -19,11 +19,23 @@ use crate::{
     StepId, Which,
 };
 
-/// How many manifests are read at once.
-const AT_ONCE: usize = 64;
+/// How many manifests are read at once: ten thousand in less than two seconds, where each takes 20 ms.
+const AT_ONCE: usize = 128;
 
 /// How many bytes they have together at most, unless it is one manifest that has more.
 const BYTES_AT_ONCE: u64 = 64 << 20;
+
+/// One output of each root, the first: a root and its file-system location have one name in all keys. So the roots of a job are
+/// known when these are read, however many tasks it has.
+pub fn one_of_each_root<'a>(
+    outputs: impl IntoIterator<Item = &'a ListedOutput>,
+) -> Vec<ListedOutput> {
+    let mut seen = HashSet::new();
+    let outputs = outputs.into_iter().copied();
+    outputs
+        .filter(|output| seen.insert(output.key.root))
+        .collect()
+}
 
 /// Why the manifests of a job cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -106,7 +118,7 @@ pub struct OutputManifest {
     pub snapshot: Snapshot,
 }
 
-/// Outputs that are read in the order in which they were given, up to 64 and 64 MiB at once.
+/// Outputs that are read in the order in which they were given, up to 128 and 64 MiB at once.
 pub struct OutputReader<'a> {
     store: &'a dyn ManifestStore,
     waiting: VecDeque<ListedOutput>,

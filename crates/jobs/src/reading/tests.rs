@@ -288,9 +288,9 @@ async fn an_output_that_cannot_be_used_is_named_and_the_next_one_is_read() {
 }
 
 #[tokio::test]
-async fn outputs_are_read_64_at_once_and_within_64_mib() {
+async fn outputs_are_read_128_at_once_and_within_64_mib() {
     let memory = Arc::new(MemoryStore::new());
-    for task in 0..100 {
+    for task in 0..200 {
         put(
             &memory,
             &key(1, Some(task), 1, "/a"),
@@ -305,7 +305,7 @@ async fn outputs_are_read_64_at_once_and_within_64_mib() {
         .await
         .unwrap();
     let mut outputs = found.manifests;
-    for (claimed, at_once) in [(1, 64), (16 << 20, 4), (100 << 20, 1)] {
+    for (claimed, at_once) in [(1, 128), (16 << 20, 4), (100 << 20, 1)] {
         store.clear();
         let held = store.hold(CallKind::GetManifest);
         for output in &mut outputs {
@@ -325,6 +325,72 @@ async fn outputs_are_read_64_at_once_and_within_64_mib() {
             assert_eq!(output.listed.key, outputs[read].key);
             read += 1;
         }
-        assert_eq!(read, 100);
+        assert_eq!(read, 200);
     }
+}
+
+/// A store that takes 20 ms for a manifest.
+#[derive(Debug)]
+struct Slow(MemoryStore);
+
+#[async_trait::async_trait]
+impl ManifestStore for Slow {
+    async fn get_manifest(&self, key: &ManifestKey) -> Result<StoredManifest, StoreError> {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        self.0.get_manifest(key).await
+    }
+
+    async fn put_manifest_if_absent(
+        &self,
+        key: &ManifestKey,
+        bytes: Bytes,
+        metadata: &Metadata,
+    ) -> Result<attachfs_store::PutOutcome, StoreError> {
+        self.0.put_manifest_if_absent(key, bytes, metadata).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn ten_thousand_outputs_are_read_in_two_seconds_and_their_roots_at_once() {
+    let store = Slow(MemoryStore::new());
+    let mut outputs = Vec::new();
+    for task in 0..10_000 {
+        let root = ["/a", "/b"][task as usize % 2];
+        let key = key(1, Some(task), 1, root);
+        let said = OutputMetadata {
+            asset_root: root.to_owned(),
+            location: None,
+        };
+        let bytes = encoded(&[("f", 1)]);
+        outputs.push(ListedOutput {
+            key,
+            len: bytes.len() as u64,
+            modified: None,
+        });
+        let key = key.manifest_key().unwrap();
+        let said = said.encode().unwrap();
+        store
+            .put_manifest_if_absent(&key, bytes, &said)
+            .await
+            .unwrap();
+    }
+    let began = tokio::time::Instant::now();
+    let mut reader = OutputReader::of(&store, one_of_each_root(&outputs));
+    let mut roots = Vec::new();
+    while let Some(output) = reader.next().await.unwrap() {
+        roots.push(output.said.asset_root);
+    }
+    assert_eq!(roots, ["/a", "/b"]);
+    assert!(began.elapsed() < Duration::from_millis(50));
+    let mut reader = OutputReader::of(&store, outputs);
+    let mut read = 0;
+    while reader.next().await.unwrap().is_some() {
+        read += 1;
+    }
+    assert_eq!(read, 10_000);
+    assert!(
+        began.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        began.elapsed()
+    );
 }
