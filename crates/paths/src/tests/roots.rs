@@ -314,6 +314,22 @@ fn a_location_holds_what_links_lead_into_it() {
 }
 
 #[test]
+fn a_link_in_the_path_of_a_location_is_followed_before_what_leads_up() {
+    let machine = Machine {
+        links: [(posix("/link"), posix("/data/p"))].into(),
+        ..Machine::default()
+    };
+    let profile = profile(OsFamily::Linux, &[("S", "/link/..", LocationType::Shared)]);
+    let options = GroupOptions {
+        profile: Some(&profile),
+        require_inputs: false,
+    };
+    let paths = paths(&[], &["/data/out", "/other"], &[]);
+    let found = machine.group(&posix("/"), &paths, &options).unwrap();
+    assert_eq!((found.skipped.len(), found.roots.len()), (1, 1));
+}
+
+#[test]
 fn the_longest_location_has_a_path() {
     let machine = Machine {
         files: ["/l/x", "/l/m/x", "/l/m/n/x", "/lm/x"].map(posix).to_vec(),
