@@ -71,11 +71,12 @@ const TOP: &str = "attachfs";
 const PURE: [&str; 3] = ["manifest", "paths", "tree"];
 
 /// Libraries that compute and do nothing else: all that a pure crate may use.
-const PURE_LIBRARIES: [&str; 6] = [
+const PURE_LIBRARIES: [&str; 7] = [
     "icu_casemap",
     "imbl",
     "serde",
     "serde_json",
+    "sha3",
     "thiserror",
     "xxhash-rust",
 ];
@@ -129,7 +130,7 @@ const PLATFORM_CONDITIONS: [&str; 6] = [
 ];
 
 /// Crates in which no file needs another one that needs it.
-const WITHOUT_CIRCLES: [&str; 4] = ["attachfs", "cli", "jobs", "session"];
+const WITHOUT_CIRCLES: [&str; 5] = ["attachfs", "cli", "jobs", "paths", "session"];
 
 /// What the crate may depend on in this workspace, or nothing if the table does not know it.
 fn allowed(name: &str) -> Option<BTreeSet<&'static str>> {

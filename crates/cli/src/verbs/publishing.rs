@@ -61,11 +61,11 @@ fn output_metadata(root: &str, args: &Upload) -> OutputMetadata {
 fn key(args: &Upload) -> Result<ManifestKey, Failure> {
     let of = &args.output;
     if let (Some(farm), Some(queue), Some(job), Some(step), Some(action), Some(time), Some(root)) = (
-        of.farm.clone(),
-        of.queue.clone(),
-        of.job.clone(),
-        of.step.clone(),
-        of.session_action.clone(),
+        of.farm,
+        of.queue,
+        of.job,
+        of.step,
+        of.session_action,
         of.time,
         &args.asset_root,
     ) {
@@ -74,7 +74,7 @@ fn key(args: &Upload) -> Result<ManifestKey, Failure> {
             queue,
             job,
             step,
-            task: of.task.clone(),
+            task: of.task,
         };
         let location = args.file_system_location.as_deref();
         let key = OutputKey::new(place, time, action, location, root);

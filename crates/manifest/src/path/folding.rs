@@ -25,6 +25,11 @@ impl FoldedName {
         }
         Self(folded.into())
     }
+
+    /// The folded form as bytes, of which two are the same if the names are.
+    pub fn into_bytes(self) -> Box<[u8]> {
+        self.0
+    }
 }
 
 /// The folded characters of a name as numbers that differ where [`FoldedName`]s do.
