@@ -489,3 +489,35 @@ fn who_uses_a_mount_is_waited_for_and_cut_off_after_that(machine: &Machine) {
     assert_eq!(machine.mounts(), NOTHING);
     endless.signal(Signal::KILL);
 }
+
+#[test]
+fn verbs_that_ask_a_process_in_its_last_moments_go_on_with_the_session() {
+    Machine::mounting_from_directory(|machine| {
+        let base = base(machine);
+        for (round, verb) in ["status", "diff", "commit", "commit"]
+            .into_iter()
+            .enumerate()
+        {
+            let mount = machine.mount(args![&base], &format!("mnt{round}"));
+            fs::write(mount.dir.join("new"), "new").unwrap();
+            mount.until_all_is_closed(machine);
+            assert!(stop(mount.pid));
+            let asking = machine.start(machine.attachfs(args![verb, &mount.session]));
+            until("it waits for an answer", || is_connected(asking.pid()));
+            // It ends as soon as it goes on, and may or may not hear the verb before.
+            kill(mount.pid, Signal::TERM);
+            kill(mount.pid, Signal::CONT);
+            asking.wait().with_code(0);
+            machine.ok(args!["commit", &mount.session]);
+            assert_eq!(machine.published(&mount.session).len(), 1);
+        }
+    });
+}
+
+fn is_connected(pid: u32) -> bool {
+    let open = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+    let mut targets = open
+        .flatten()
+        .filter_map(|fd| fs::read_link(fd.path()).ok());
+    targets.any(|target| target.to_string_lossy().starts_with("socket:"))
+}

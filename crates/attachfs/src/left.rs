@@ -17,14 +17,13 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
-use crate::client::ask;
 use crate::error::{Doing as _, Error};
 use crate::index::base_of;
 use crate::opened::naming_fsck;
 use crate::places::Places;
 use crate::remembering::commits_in;
 use crate::remote::StatusReport;
-use crate::session::{is_served, unseen};
+use crate::session::{ask_if_served, unseen};
 
 /// How long the disks and processes of all sessions together may take to answer.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
@@ -128,8 +127,7 @@ fn written_in(session: &SessionEntry) -> Result<Uncommitted, Error> {
 
 /// Asks the process that has the session; without one the session is opened, which changes nothing in it.
 async fn changed_paths(found: &SessionEntry, places: &Places) -> Result<u64, Error> {
-    if is_served(found).await? {
-        let status: StatusReport = ask(found, Request::Status, None).await?;
+    if let Some(status) = ask_if_served::<StatusReport>(found, Request::Status, None).await? {
         return Ok(status.uncommitted);
     }
     let session = Session::open(&found.dir)?;

@@ -139,7 +139,8 @@ impl Ending<'_> {
     async fn run(&self) -> Result<UnmountReport, Error> {
         let request = self.request;
         // None is later than any time.
-        let deadline = Instant::now().checked_add(request.timeout);
+        let begun = Instant::now();
+        let deadline = begun.checked_add(request.timeout);
         let mut broke_off = false;
         loop {
             let is_late = deadline.is_some_and(|deadline| Instant::now() >= deadline);
@@ -148,6 +149,9 @@ impl Ending<'_> {
                 Err(error) => error,
             };
             match error.cause() {
+                Some(ControlError::NotBegun) if begun.elapsed() < HANDED_OVER_WITHIN => {
+                    tokio::time::sleep(LOOK_AGAIN).await;
+                }
                 // A process that was killed a moment ago may still have had its socket: look again.
                 Some(ControlError::Closed | ControlError::Connection(_)) if !broke_off => {
                     broke_off = true;

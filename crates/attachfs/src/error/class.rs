@@ -337,6 +337,7 @@ fn of_control(error: &ControlError) -> FailureClass {
     match error {
         // What it had done is in the session.
         ControlError::Closed | ControlError::Connection(_) => FailureClass::Incomplete,
+        ControlError::NotBegun => FailureClass::Busy,
         ControlError::Connect { .. }
         | ControlError::NotTrusted { .. }
         | ControlError::Silent { .. }
