@@ -181,6 +181,8 @@ fn a_killed_mount_that_cannot_be_committed_is_pending_and_umount_goes_on_with_it
     });
     crate::process::kill_and_wait(mount.pid);
     drop(open);
+    // Nothing has happened that it would have told of.
+    fs::write(mount.session_dir.join("log"), "what it told").unwrap();
     let id = &mount.session[..8];
     machine
         .says(args!["umount", &mount.dir])
@@ -197,6 +199,9 @@ fn a_killed_mount_that_cannot_be_committed_is_pending_and_umount_goes_on_with_it
         (&again["was_left"], &again["kept"]),
         (&true.into(), &false.into())
     );
+    // The log of the killed process outlives its session.
+    let log = fs::read_to_string(again["log"].as_str().unwrap()).unwrap();
+    assert_eq!(log, "what it told");
     assert_eq!(machine.published(&mount.session).len(), 1);
     assert_eq!(machine.sessions(), NOTHING);
 }

@@ -433,7 +433,8 @@ impl Ending<'_> {
         // What it published is known from here on without it.
         remember(self.places, &opened.meta, &opened.vfs().commits())?;
         let meta = &self.found.meta;
-        if report.log.is_some() || report.was_dead {
+        // Of a mount that ended in some other way it may say how.
+        if report.log.is_some() || report.was_dead || report.was_left {
             report.log = logs::keep_if_possible(self.places, &self.found.dir, &meta.id);
         }
         opened.session.discard()?;
