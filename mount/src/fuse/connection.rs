@@ -60,7 +60,7 @@ impl<F: FileSystem> Connection<F> {
             passthrough: passthrough.clone(),
             unopened,
             askers: Askers::default(),
-            generation: Generation(generation.into()),
+            terms: Terms::new(generation, fs.keeps_for()),
         };
         // The kernel checks who may use the mount (allow_other). fuser's own check would also refuse
         // what the kernel does on its own behalf.
