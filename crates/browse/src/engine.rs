@@ -117,7 +117,9 @@ impl Engine {
                 let fresh = Arc::new(Fresh::new(Self::period(&self.options), Box::new(ask)));
                 let new = Job { fresh, weight: NEW };
                 // Another look may have been faster.
-                let kept = self.jobs.get_or_insert_with(&job, || Ok::<_, FsError>(new))?;
+                let kept = self
+                    .jobs
+                    .get_or_insert_with(&job, || Ok::<_, FsError>(new))?;
                 kept.fresh
             }
         };
@@ -210,7 +212,10 @@ impl Engine {
             });
             self.make(wanted.collect(), None).await
         };
-        let made = self.trees.get_or_insert_async(&(None, content), make).await?;
+        let made = self
+            .trees
+            .get_or_insert_async(&(None, content), make)
+            .await?;
         Ok(made.tree)
     }
 
@@ -256,8 +261,8 @@ impl Engine {
                     && let Some(Ok(index)) = known.fresh.get().now_or_never()
                 {
                     for entry in &mut entries {
-                        let newest = folder_of(&entry.place)
-                            .and_then(|(_, folder)| index.newest_of(folder));
+                        let newest =
+                            folder_of(&entry.place).and_then(|(_, folder)| index.newest_of(folder));
                         entry.time = newest.unwrap_or(entry.time);
                     }
                 }
@@ -284,7 +289,10 @@ impl Engine {
                 }
                 let folders = index.folders_of(job, of);
                 let is_gone = folders.is_empty()
-                    && matches!(of, FolderOf::Step(_) | FolderOf::Roots(View::Part(..) | View::Run(..)));
+                    && matches!(
+                        of,
+                        FolderOf::Step(_) | FolderOf::Roots(View::Part(..) | View::Run(..))
+                    );
                 if is_gone {
                     return Ok(None);
                 }

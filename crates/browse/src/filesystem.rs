@@ -146,7 +146,10 @@ impl Shared {
 
     fn top_attr(&self) -> FileAttr {
         let top = self.nodes.get(NodeId::ROOT);
-        top.map_or_else(|_| unreachable!("the mount point is always known"), |top| top.attr)
+        top.map_or_else(
+            |_| unreachable!("the mount point is always known"),
+            |top| top.attr,
+        )
     }
 }
 
@@ -207,9 +210,10 @@ impl FileSystem for Browse {
             return reply.fail(GONE);
         }
         let (shared, name) = (Arc::clone(&self.shared), Box::<[u8]>::from(name));
-        self.answer(reply, async move {
-            shared.find(parent, &name).await.map(found)
-        });
+        self.answer(
+            reply,
+            async move { shared.find(parent, &name).await.map(found) },
+        );
     }
 
     fn forget(&self, node: NodeId, references: u64) {
@@ -292,7 +296,11 @@ impl FileSystem for Browse {
     }
 
     fn seek(&self, handle: HandleId, offset: u64, to: SeekTo, reply: impl Reply<u64>) {
-        let size = self.shared.handles.file(handle).map(|file| file.reader.size());
+        let size = self
+            .shared
+            .handles
+            .file(handle)
+            .map(|file| file.reader.size());
         reply.done(size.and_then(|size| match to {
             _ if offset >= size => Err(FsErrorKind::BeyondEnd.into()),
             SeekTo::Data => Ok(offset),
@@ -426,14 +434,7 @@ impl FileSystem for Browse {
         reply.fail(READ_ONLY);
     }
 
-    fn make_special(
-        &self,
-        _: NodeId,
-        _: &[u8],
-        _: Special,
-        _: NewNode,
-        reply: impl Reply<Entry>,
-    ) {
+    fn make_special(&self, _: NodeId, _: &[u8], _: Special, _: NewNode, reply: impl Reply<Entry>) {
         reply.fail(READ_ONLY);
     }
 

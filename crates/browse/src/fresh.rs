@@ -106,10 +106,7 @@ impl<T: Send + Sync + 'static> Fresh<T> {
                 Ok(value)
             }
             (Err(error), Some(before)) => {
-                tracing::warn!(
-                    "what was there before is shown: {}",
-                    chain(&error)
-                );
+                tracing::warn!("what was there before is shown: {}", chain(&error));
                 state.since = Instant::now();
                 Ok(before)
             }

@@ -64,7 +64,11 @@ fn run(output: &ListedOutput) -> (ActionTime, SessionActionId) {
 
 /// When an output was written, by the store's clock if it tells.
 pub(crate) fn time_of(output: &ListedOutput) -> Timestamp {
-    timestamp(output.modified.unwrap_or_else(|| output.key.time.system_time()))
+    timestamp(
+        output
+            .modified
+            .unwrap_or_else(|| output.key.time.system_time()),
+    )
 }
 
 fn timestamp(time: SystemTime) -> Timestamp {
@@ -102,7 +106,9 @@ pub(crate) fn roots_of(outputs: &[ListedOutput]) -> Vec<(ContentHash, Vec<Listed
     let mut roots: Vec<_> = roots.into_iter().collect();
     roots.sort_by_key(|(hash, (first, _))| (*first, *hash));
     let roots = roots.into_iter();
-    roots.map(|(hash, (_, shortest))| (hash, shortest)).collect()
+    roots
+        .map(|(hash, (_, shortest))| (hash, shortest))
+        .collect()
 }
 
 impl JobIndex {
@@ -208,17 +214,20 @@ impl JobIndex {
         folder: FolderOf,
     ) -> Vec<(String, Place, Timestamp)> {
         let mut found: Vec<(String, Place, Timestamp)> = Vec::new();
-        let mut add = |place: Place, time: Timestamp, name: &dyn Fn() -> String| {
-            match found.last_mut().filter(|(_, last, _)| *last == place) {
-                Some((_, _, newest)) => *newest = (*newest).max(time),
-                None => found.push((name(), place, time)),
-            }
+        let mut add = |place: Place, time: Timestamp, name: &dyn Fn() -> String| match found
+            .last_mut()
+            .filter(|(_, last, _)| *last == place)
+        {
+            Some((_, _, newest)) => *newest = (*newest).max(time),
+            None => found.push((name(), place, time)),
         };
         match folder {
             FolderOf::Steps => {
                 for output in self.of(&self.latest) {
                     let step = output.key.place.step;
-                    add(Place::Step(job, step), time_of(output), &|| step.to_string());
+                    add(Place::Step(job, step), time_of(output), &|| {
+                        step.to_string()
+                    });
                 }
             }
             FolderOf::Step(step) => {
@@ -250,7 +259,11 @@ impl JobIndex {
                 for root in &self.roots {
                     if let Some(&time) = newest.get(&root.hash) {
                         let hash = root.hash;
-                        let content = Content { job, view, root: hash };
+                        let content = Content {
+                            job,
+                            view,
+                            root: hash,
+                        };
                         let place = Place::In(content, Box::default());
                         add(place, time, &|| root.name.clone());
                     }

@@ -127,7 +127,11 @@ mod tests {
     #[test]
     fn a_root_is_known_by_its_last_component_on_any_system() {
         assert_eq!(
-            names(&["/mnt/show/seq 1/", "C:\\Users\\me\\Scene", "\\\\nas\\share\\p"]),
+            names(&[
+                "/mnt/show/seq 1/",
+                "C:\\Users\\me\\Scene",
+                "\\\\nas\\share\\p"
+            ]),
             ["seq 1", "Scene", "p"]
         );
     }
@@ -161,6 +165,9 @@ mod tests {
             destination: "/mnt/studio/film".to_owned(),
         };
         let mapping = Mapping::new(&[rule], PathFormat::Posix).unwrap();
-        assert_eq!(named(&["z:\\Show", "/z/show"], &[mapping]), ["film", "show"]);
+        assert_eq!(
+            named(&["z:\\Show", "/z/show"], &[mapping]),
+            ["film", "show"]
+        );
     }
 }

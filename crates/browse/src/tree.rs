@@ -11,7 +11,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use attachfs_manifest::wire::Manifest;
-use attachfs_manifest::{Change, ChunkLayout, ChunkSize, Content, LinkTarget, Mtime, Node, PathRef};
+use attachfs_manifest::{
+    Change, ChunkLayout, ChunkSize, Content, LinkTarget, Mtime, Node, PathRef,
+};
 use attachfs_store::ManifestKey;
 use attachfs_tree::Timestamp;
 
@@ -72,7 +74,9 @@ impl Tree {
 
     /// The directory at a path; `None` if there is none.
     pub(crate) fn dir_at(&self, path: &[u8]) -> Option<u32> {
-        let names = path.split(|&byte| byte == b'/').filter(|name| !name.is_empty());
+        let names = path
+            .split(|&byte| byte == b'/')
+            .filter(|name| !name.is_empty());
         let mut dir = Self::ROOT;
         for name in names {
             let entries = self.entries(dir);

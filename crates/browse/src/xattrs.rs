@@ -29,7 +29,12 @@ pub(crate) fn xattr(engine: &Engine, node: &Node, name: &[u8]) -> Result<Vec<u8>
     };
     let value = match (name, &node.what) {
         (b"user.attachfs.hash", What::File(file, _)) => {
-            let hashes: Vec<_> = file.content.hashes().iter().map(ToString::to_string).collect();
+            let hashes: Vec<_> = file
+                .content
+                .hashes()
+                .iter()
+                .map(ToString::to_string)
+                .collect();
             Some(hashes.join("\n"))
         }
         (b"user.attachfs.manifest", What::File(file, _)) => Some(file.from.to_string()),

@@ -65,12 +65,7 @@ pub(super) struct Completion<R: Refuse> {
 }
 
 impl<R: Refuse> Completion<R> {
-    pub(super) fn new(
-        operation: &'static str,
-        number: INodeNo,
-        reply: R,
-        terms: Terms,
-    ) -> Self {
+    pub(super) fn new(operation: &'static str, number: INodeNo, reply: R, terms: Terms) -> Self {
         Self {
             reply: Some(reply),
             operation,
@@ -168,7 +163,12 @@ answer!(ReplyAttr, FileAttr, |reply, attr, terms| reply
     .attr(&terms.ttl(attr.lasting), &kernel_attr(&attr)));
 answer!(ReplyEntry, Entry, |reply, entry, terms| {
     let attr = entry_attr(&entry);
-    reply.entry_with_ttls(&terms.attr_ttl(&entry), &terms.ttl(true), &attr, terms.generation);
+    reply.entry_with_ttls(
+        &terms.attr_ttl(&entry),
+        &terms.ttl(true),
+        &attr,
+        terms.generation,
+    );
 });
 answer!(ReplyEntry, Found, |reply, found, terms| {
     let ttl = terms.ttl(found.lasting);

@@ -5,10 +5,11 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Weak};
 
 use attachfs_vfs::{Attachment, FileSystem, Passthrough};
-use fuser::{Config, Generation, Session, SessionACL};
+use fuser::{Config, Session, SessionACL};
 use tokio::runtime::Handle;
 
 use super::Adapter;
+use super::answer::Terms;
 use super::asker::Askers;
 use super::invalidate::Invalidator;
 use super::pages::Pages;
