@@ -49,7 +49,7 @@ const GONE: FsError = FsError::plain(FsErrorKind::NotFound);
 
 impl Browse {
     /// Asks for nothing. `fetcher` gives the bytes of files; what it fetches beside what is read is its setting
-    /// ([`FetchOptions`](attachfs_fetch::FetchOptions)).
+    /// ([`BrowseOptions::fetching`]).
     pub fn new(store: Arc<dyn Store>, fetcher: Fetcher, options: BrowseOptions) -> Self {
         let settings = options.settings;
         let engine = Engine::new(store, options);

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use attachfs_fetch::{FetchOptions, Prefetch};
 use attachfs_jobs::{FarmId, JobAddress, LatestBy, QueueId};
 use attachfs_paths::Mapping;
 use attachfs_store::ManifestKey;
@@ -52,6 +53,15 @@ pub struct BrowseOptions {
 }
 
 impl BrowseOptions {
+    /// How bytes are fetched for somebody who browses: what is read and nothing ahead of it, since a file manager reads the beginning of
+    /// each file. Who reads on has what the kernel reads ahead.
+    pub fn fetching(options: FetchOptions) -> FetchOptions {
+        FetchOptions {
+            prefetch: Prefetch::Off,
+            ..options
+        }
+    }
+
     /// The defaults: what is new is seen within 30 s, a request may take 60 s, and files have the modes 0444 and 0555. `created`
     /// of the settings is the time of folders that have none of their own.
     pub fn new(scope: Scope, settings: Settings) -> Self {

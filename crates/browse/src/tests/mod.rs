@@ -259,7 +259,8 @@ fn options(scope: Scope) -> BrowseOptions {
 
 fn browse(store: &Arc<Slow>, options: BrowseOptions) -> Browse {
     let chunks: Arc<dyn ChunkStore> = store.clone();
-    let fetcher = Fetcher::new(chunks, None, FetchOptions::default());
+    let fetching = BrowseOptions::fetching(FetchOptions::default());
+    let fetcher = Fetcher::new(chunks, None, fetching);
     Browse::new(store.clone(), fetcher, options)
 }
 

@@ -336,3 +336,48 @@ fn a_file_without_hashes_is_shown_and_cannot_be_opened() {
         assert_eq!(error.kind(), FsErrorKind::Io);
     });
 }
+
+#[test]
+fn what_is_longer_than_the_memory_is_kept_by_itself_and_read_once() {
+    run(async {
+        let store = Arc::new(Slow::default());
+        for number in 0..50 {
+            let made = Made {
+                task: Some(number),
+                run: number,
+                ..FIRST
+            };
+            store
+                .publish_file(made, &format!("f{number}"), "text")
+                .await;
+        }
+        let options = BrowseOptions {
+            memory_bytes: 4096,
+            ..options(Scope::Job(job(1)))
+        };
+        let client = Client::of(browse(&store, options));
+        for _ in 0..5 {
+            assert_eq!(client.ls("latest/project").await.len(), 50);
+        }
+        // One for the root's name.
+        assert_eq!(store.manifests.load(Ordering::Relaxed), 51);
+    });
+}
+
+#[test]
+fn many_who_look_at_once_list_and_read_once() {
+    run(async {
+        let store = Arc::new(Slow {
+            takes: Duration::from_millis(20),
+            ..Slow::default()
+        });
+        store.publish_file(FIRST, "f", "text").await;
+        let client = Client::over(&store);
+        let looks = (0..20).map(|_| client.ls("latest/project"));
+        for names in futures::future::join_all(looks).await {
+            assert_eq!(names, ["f"]);
+        }
+        assert_eq!(store.lists.load(Ordering::Relaxed), 1);
+        assert_eq!(store.manifests.load(Ordering::Relaxed), 2);
+    });
+}
