@@ -244,7 +244,7 @@ fn who_reads_a_directory_or_a_file_keeps_what_it_had() {
         let opened = client.open("latest/project/f10").await.unwrap();
         let before = client.stat("latest/project/f10").await;
         let again = Made { run: 5, ..FIRST };
-        store.publish_file(again, "f10", "renewed").await;
+        store.publish_file(again, "f10", "new").await;
         tokio::time::sleep(REFRESH).await;
         assert_eq!(client.ls("latest/project").await, ["f10"]);
         while let Some((_, _, offset)) = seen.last() {
@@ -257,7 +257,7 @@ fn who_reads_a_directory_or_a_file_keeps_what_it_had() {
         let seen: Vec<_> = seen.into_iter().map(|(name, ..)| name).skip(2).collect();
         assert_eq!(seen, all);
         assert_eq!(client.read_open(opened).await.unwrap(), "old");
-        assert_eq!(client.cat("latest/project/f10").await, "renewed");
+        assert_eq!(client.cat("latest/project/f10").await, "new");
         let now = client.stat("latest/project/f10").await;
         assert_ne!(now.node, before.node, "the kernel keeps pages by node");
         let known = asked::<FileAttr>(|to| client.fs.getattr(before.node, Answered(to)));
