@@ -9,6 +9,7 @@ mod collecting;
 mod downloads;
 mod entries;
 mod folders;
+mod jobs;
 mod lenient;
 mod openjd;
 mod operations;

@@ -17,6 +17,7 @@ mod folders;
 mod harness;
 mod machine;
 mod manifests;
+mod mapping;
 mod mounting;
 pub(crate) mod process;
 pub(crate) mod program;
@@ -140,6 +141,7 @@ fn rows(options: &Options, stage: &Rc<Stage>) -> Vec<Row> {
     ];
     let others = [
         manifests::rows(stage),
+        mapping::rows(stage),
         folders::rows(stage),
         transfers::rows(stage),
     ];

@@ -15,7 +15,7 @@ use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 
 use crate::fresh::Fresh;
 use crate::index::{FolderOf, Index, JobIndex, next_id, roots_of, time_of};
-use crate::listing::{FolderEntry, Listing};
+use crate::listing::{FolderEntry, Listing, TreeDir};
 use crate::names::{NamedRoot, name_roots};
 use crate::options::{BrowseOptions, JobInput, Scope};
 use crate::place::{Content, Place, View};
@@ -336,7 +336,14 @@ impl Engine {
                     self.tree_of(&index, *content, None).await?
                 };
                 let dir = tree.dir_at(path);
-                Ok(dir.map(|dir| Listing::Tree(tree, dir, *content, path.clone())))
+                Ok(dir.map(|dir| {
+                    Listing::Tree(Arc::new(TreeDir {
+                        tree,
+                        dir,
+                        content: *content,
+                        path: path.clone(),
+                    }))
+                }))
             }
         }
     }

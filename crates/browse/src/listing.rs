@@ -21,8 +21,18 @@ pub(crate) struct FolderEntry {
 pub(crate) enum Listing {
     /// Folders.
     Folders(Arc<[FolderEntry]>),
-    /// A directory of a root, and its path in that.
-    Tree(Arc<Tree>, u32, Content, Box<[u8]>),
+    /// A directory of a root.
+    Tree(Arc<TreeDir>),
+}
+
+/// A directory of a root.
+#[derive(Debug)]
+pub(crate) struct TreeDir {
+    pub(crate) tree: Arc<Tree>,
+    pub(crate) dir: u32,
+    pub(crate) content: Content,
+    /// Its path in the root.
+    pub(crate) path: Box<[u8]>,
 }
 
 /// What is at a name.
@@ -46,7 +56,13 @@ impl Listing {
                 let FolderEntry { name, place, time } = folders.get(position)?;
                 Some((name, Child::Dir(place.clone(), *time)))
             }
-            Self::Tree(tree, dir, content, path) => {
+            Self::Tree(of) => {
+                let TreeDir {
+                    tree,
+                    dir,
+                    content,
+                    path,
+                } = &**of;
                 let (name, item) = tree.entries(*dir).get(position)?;
                 let child = match item {
                     Item::Dir(below) => {
@@ -65,8 +81,8 @@ impl Listing {
     pub(crate) fn find(&self, name: &[u8]) -> Option<Child> {
         let position = match self {
             Self::Folders(folders) => folders.binary_search_by(|entry| (*entry.name).cmp(name)),
-            Self::Tree(tree, dir, ..) => {
-                let entries = tree.entries(*dir);
+            Self::Tree(of) => {
+                let entries = of.tree.entries(of.dir);
                 entries.binary_search_by(|(other, _)| (**other).cmp(name))
             }
         };

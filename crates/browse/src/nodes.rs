@@ -179,7 +179,7 @@ impl Nodes {
             .get(&NodeId(at))
             .is_some_and(|node| node.identity != identity)
         {
-            at = (at + 1 & BITS).max(LEAST);
+            at = ((at + 1) & BITS).max(LEAST);
         }
         let ino = Ino::from_raw(at);
         let node = table.entry(NodeId(at)).or_insert_with(|| {

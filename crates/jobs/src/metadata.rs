@@ -2,6 +2,8 @@
 
 use attachfs_store::{Metadata, MetadataError};
 
+use crate::python;
+
 const ROOT: &str = "asset-root";
 const ROOT_AS_JSON: &str = "asset-root-json";
 const LOCATION: &str = "file-system-location-name";
@@ -35,7 +37,7 @@ impl OutputMetadata {
     pub fn encode(&self) -> Result<Metadata, OutputMetadataError> {
         let mut metadata = Metadata::new();
         if metadata.set(ROOT, &self.asset_root).is_err() {
-            let json = ascii_json(&self.asset_root);
+            let json = python::text(&self.asset_root);
             metadata.set(ROOT_AS_JSON, &json)?;
             metadata.set(ROOT, &json)?;
         }
@@ -58,26 +60,6 @@ impl OutputMetadata {
             location: metadata.get(LOCATION).map(str::to_owned),
         })
     }
-}
-
-/// A text as Python's `json.dumps` writes it, in ASCII.
-fn ascii_json(text: &str) -> String {
-    let mut json = String::from("\"");
-    for unit in text.encode_utf16() {
-        match u8::try_from(unit) {
-            Ok(b'"') => json += "\\\"",
-            Ok(b'\\') => json += "\\\\",
-            Ok(b'\n') => json += "\\n",
-            Ok(b'\r') => json += "\\r",
-            Ok(b'\t') => json += "\\t",
-            Ok(8) => json += "\\b",
-            Ok(12) => json += "\\f",
-            Ok(byte @ b' '..=b'~') => json.push(char::from(byte)),
-            _ => json += &format!("\\u{unit:04x}"),
-        }
-    }
-    json.push('"');
-    json
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use std::borrow::Cow;
 use attachfs_manifest::FoldedName;
 
 use crate::PathFormat;
-use crate::split::{Split, components};
+use crate::split::Split;
 
 /// A place on a machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,14 +67,17 @@ impl Place {
         Self::new(format, split.anchor().into_owned(), split.rest, 0)
     }
 
-    /// The first `fixed` parts are what `..` does not lead out of: a server and its share.
+    /// The first `fixed` parts are a server and its share: names whatever they are, and `..` does not lead out of them.
     fn new(format: PathFormat, space: Vec<u8>, rest: &[u8], fixed: usize) -> Self {
         let has_root = space.last().is_some_and(|&byte| format.separates(byte));
         let mut parts: Vec<Vec<u8>> = Vec::new();
-        for part in components(format, rest) {
-            let is_up = part == b".." && parts.len() >= fixed;
-            if !is_up {
+        let all = rest.split(|&byte| format.separates(byte));
+        for part in all.filter(|part| !part.is_empty()) {
+            let is_name = parts.len() < fixed || !matches!(part, b"." | b"..");
+            if is_name {
                 parts.push(part.to_vec());
+            } else if part == b"." {
+                // It is where one is already.
             } else if parts.len() > fixed && parts.last().is_some_and(|last| last != b"..") {
                 parts.pop();
             } else if !has_root {
@@ -88,15 +91,14 @@ impl Place {
         }
     }
 
-    /// Whether it is fixed without a working directory, and is any place at all: `\\` names no server.
+    /// Whether it is fixed without a working directory, and is any place at all: in `\\` and `\\.` no server is named.
     pub(crate) fn is_fixed(&self) -> bool {
+        let server = self.parts.first().map_or(&b""[..], Vec::as_slice);
         match self.format {
             PathFormat::Posix => !self.space.is_empty(),
-            PathFormat::Windows => {
-                // `C:` and `\` depend on where somebody is.
-                let is_rooted = self.space.len() > 1 && self.space.ends_with(b"\\");
-                is_rooted && !(self.space == SHARES && self.parts.is_empty())
-            }
+            PathFormat::Windows if self.space == SHARES => !matches!(server, b"" | b"?" | b"."),
+            // `C:` and `\` depend on where somebody is.
+            PathFormat::Windows => self.space.len() > 1 && self.space.ends_with(b"\\"),
         }
     }
 

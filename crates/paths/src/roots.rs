@@ -40,7 +40,8 @@ pub enum OnDisk {
     File,
 }
 
-/// The machine, as far as it has to be known. Everything is asked for normalized, absolute paths.
+/// The machine, as far as it has to be known. What is asked for is absolute, and normalized but for the paths of locations:
+/// there, a link before `..` is to be followed first.
 #[derive(Clone, Copy)]
 pub struct Disk<'a> {
     /// Where relative paths begin; absolute. Its format is that of all paths.
@@ -195,19 +196,21 @@ impl Disk<'_> {
     }
 
     fn absolute_path(&self, text: &[u8]) -> ForeignPath {
-        let path = self.working_dir.join(text).normalized();
-        match path.as_bytes().strip_prefix(b"//") {
-            // Linux and macOS have one root.
-            Some(rest) if path.format() == PathFormat::Posix => {
-                ForeignPath::parse(PathFormat::Posix, [b"/", rest].concat())
-            }
-            _ => path,
-        }
+        at_one_root(self.working_dir.join(text).normalized())
     }
 
     /// A path as locations are compared with it.
     fn followed(&self, path: &ForeignPath) -> ForeignPath {
-        without_extended_prefix(&(self.resolved)(path))
+        let resolved = (self.resolved)(path).normalized();
+        at_one_root(without_extended_prefix(&resolved))
+    }
+}
+
+/// `//a` as `/a`: Linux and macOS have one root.
+fn at_one_root(path: ForeignPath) -> ForeignPath {
+    match path.as_bytes().strip_prefix(b"/") {
+        Some(rest) if path.anchor() == b"//" => ForeignPath::parse(path.format(), rest),
+        _ => path,
     }
 }
 
@@ -255,7 +258,7 @@ impl<'a> Grouping<'a> {
         let of = |kind| {
             let mut chosen: Vec<(ForeignPath, &FileSystemLocation)> = Vec::new();
             for location in all.iter().filter(|location| location.kind == kind) {
-                let path = disk.followed(&disk.absolute_path(location.path.as_bytes()));
+                let path = disk.followed(&disk.working_dir.join(&location.path));
                 // A path that is there twice counts as its last location says.
                 let same = chosen
                     .iter_mut()

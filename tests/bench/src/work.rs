@@ -7,9 +7,11 @@
 //! | `tree` | reading the file, decoding, layering as a mount does, building the tree, letting go of all but that | | it has entries |
 //! | `index-save` | the tree to a file, durably | the same as `tree` | |
 //! | `index-open` | opening a saved index as a mount does, and finding one path: its kind and where its bytes are | | it is a file |
+//! | `map` | the rules to a trie, then each path through it to its place | reading the rules and the paths, a line each | every path had a rule |
 //! | `rewrite` | (2023-03-03 to 2025-12: makes a file to measure with) | | |
 
 use std::fs;
+use std::hint::black_box;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,6 +21,7 @@ use anyhow::{Context, Result, ensure};
 use attachfs_durable::{OwnFile, publish};
 use attachfs_manifest::wire::{self, Format, Manifest};
 use attachfs_manifest::{ContentHash, ManifestPath};
+use attachfs_paths::{Mapping, PathFormat, parse_rules};
 use attachfs_tree::{
     BaseTree, Composed, IndexIdentity, IndexSource, Ino, Layer, LayerOptions, compose,
 };
@@ -42,6 +45,8 @@ pub(crate) enum Work {
     IndexSave { file: PathBuf, index: PathBuf },
     /// Opens a saved tree and finds a file in it
     IndexOpen { index: PathBuf, path: String },
+    /// Maps the paths of a file by the rules of another one
+    Map { rules: PathBuf, paths: PathBuf },
     /// Writes a 2023-03-03 manifest as 2025-12; nothing is timed
     Rewrite { file: PathBuf, to: PathBuf },
 }
@@ -81,6 +86,7 @@ pub(crate) fn run(work: &Work) -> Result<String> {
         Work::Tree { file } => tree(file)?,
         Work::IndexSave { file, index } => index_save(file, index)?,
         Work::IndexOpen { index, path } => index_open(index, path)?,
+        Work::Map { rules, paths } => map(rules, paths)?,
         Work::Rewrite { file, to } => rewrite(file, to)?,
     };
     Ok(serde_json::to_string(&report)?)
@@ -183,6 +189,22 @@ fn index_open(index: &Path, path: &str) -> Result<Report> {
     Ok(report)
 }
 
+fn map(rules: &Path, paths: &Path) -> Result<Report> {
+    let rules = parse_rules(&read(rules)?)?;
+    let text = read(paths)?;
+    let paths: Vec<&[u8]> = text.trim_ascii_end().split(|&byte| byte == b'\n').collect();
+    let (mapped, figures) = measured(|| {
+        let mapping = Mapping::new(&rules, PathFormat::Posix)?;
+        let mut mapped = 0;
+        for path in &paths {
+            mapped += usize::from(black_box(mapping.map(path)?).is_some());
+        }
+        Ok(mapped)
+    })?;
+    ensure!(mapped == paths.len(), "{mapped} paths have a rule");
+    Ok(Report::new(figures, text.len() as u64, mapped))
+}
+
 fn rewrite(file: &Path, to: &Path) -> Result<Report> {
     let (_, manifest) = wire::decode(&read(file)?)?;
     let text = wire::encode(&manifest, Format::V2025_12)?;
@@ -238,6 +260,23 @@ mod tests {
         let path = "a/b/c".to_owned();
         // Records, names and hashes; there are no links.
         assert_eq!(said(&Work::IndexOpen { index, path })["pages"], 3);
+    }
+
+    #[test]
+    fn paths_are_mapped_if_all_have_a_rule() {
+        let temp = tempfile::tempdir().unwrap();
+        let (rules, paths) = (temp.path().join("rules"), temp.path().join("paths"));
+        let rule = r#"{"source_path_format":"posix","source_path":"/a","destination_path":"/b"}"#;
+        fs::write(&rules, format!("[{rule}]")).unwrap();
+        let work = Work::Map {
+            rules,
+            paths: paths.clone(),
+        };
+        fs::write(&paths, "/a/b\n/a/c\n").unwrap();
+        assert!(said(&work)["seconds"].as_f64().unwrap() > 0.0);
+        fs::write(&paths, "/a/b\n/b/c\n").unwrap();
+        let error = run(&work).unwrap_err();
+        assert_eq!(error.to_string(), "1 paths have a rule");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
     bench.py decode MANIFEST            the text in memory to a checked manifest
     bench.py encode MANIFEST            the manifest to its text, sorted, in memory
+    bench.py map RULES PATHS            the rules made ready, then each path, a line each, through them to its text
     bench.py snapshot ROOT CACHE TO     as `deadline manifest snapshot` does it; CACHE has the hash cache, TO is the directory
                                         that gets the manifest
     bench.py diff MANIFEST ROOT         as `deadline manifest diff` does it; nothing may have changed
@@ -14,7 +15,7 @@
 
 The last two do what they do with the library's own settings, and find S3 as every program with boto3 does: by its environment.
 
-Prints one line of JSON: `seconds` (after the imports, and after reading the input of the first two), `text` (bytes that were
+Prints one line of JSON: `seconds` (after the imports, and after reading the input of the first three), `text` (bytes that were
 read or made), `peak_anon` (bytes, meanwhile, the input included) and, of the first two, `kept` (bytes for each entry of what
 the work gave).
 Work that found something else than it should is an error. The kernel keeps the peak of the resident memory and lets it be set
@@ -31,11 +32,12 @@ from pathlib import Path
 import boto3
 import xxhash  # Imported by the library when it first hashes, which would be inside the time.
 
+from deadline.job_attachments._path_mapping import _PathMappingRuleApplier
 from deadline.job_attachments.api.manifest import _manifest_diff, _manifest_snapshot
 from deadline.job_attachments.asset_manifests.decode import decode_manifest
 from deadline.job_attachments.asset_manifests.hash_algorithms import HashAlgorithm, hash_file
 from deadline.job_attachments.download import download_files_from_manifests
-from deadline.job_attachments.models import JobAttachmentS3Settings
+from deadline.job_attachments.models import JobAttachmentS3Settings, PathMappingRule
 from deadline.job_attachments.upload import S3AssetManager
 
 
@@ -80,6 +82,21 @@ def encode(file):
     if made != Path(file).read_text(encoding="utf-8"):
         sys.exit("what was encoded is not what was decoded")
     return report(figures, len(made), len(manifest.paths))
+
+
+def map_paths(rules, paths):
+    rules = [PathMappingRule(**rule) for rule in json.loads(Path(rules).read_text(encoding="utf-8"))]
+    text = Path(paths).read_text(encoding="utf-8")
+    paths = text.splitlines()
+
+    def work():
+        applier = _PathMappingRuleApplier(rules)
+        return sum(str(applier.strict_transform(path)) != path for path in paths)
+
+    mapped, figures = measured(work)
+    if mapped != len(paths):
+        sys.exit(f"{mapped} paths have a rule")
+    return report(figures, len(text))
 
 
 def snapshot(root, cache, to):
@@ -153,6 +170,7 @@ def download(bucket, prefix, manifest, root):
 WORK = {
     "decode": decode,
     "encode": encode,
+    "map": map_paths,
     "snapshot": snapshot,
     "diff": diff,
     "hash": hash_files,

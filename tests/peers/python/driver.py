@@ -18,6 +18,9 @@ ANSWERS = os.fdopen(os.dup(1), "w", encoding="ascii")
 os.dup2(2, 1)
 
 import boto3
+from deadline.client.job_bundle.loader import read_yaml_or_json_object
+from deadline.client.job_bundle.parameters import apply_job_parameters, read_job_bundle_parameters
+from deadline.client.job_bundle.submission import AssetReferences
 from deadline.job_attachments import download
 from deadline.job_attachments._glob import _glob_paths
 from deadline.job_attachments.api.manifest import _manifest_diff, _manifest_snapshot
@@ -35,6 +38,7 @@ from deadline.job_attachments.caches import (
     S3CheckCacheEntry,
 )
 from deadline.job_attachments.models import (
+    Attachments,
     FileConflictResolution,
     JobAttachmentS3Settings,
     ManifestProperties,
@@ -263,6 +267,7 @@ def s3_outputs(request):
         request["job"],
         request.get("step"),
         request.get("task"),
+        request.get("session_action"),
         session=to_session(request),
     )
     merged = {root: download.merge_asset_manifests(manifests) for root, manifests in found.items()}
@@ -287,6 +292,39 @@ def s3_write(request):
         extra_args=said.as_output_metadata(),
     )
     return {}
+
+
+def attachments(request):
+    properties = [
+        ManifestProperties(
+            rootPath=of["root"],
+            rootPathFormat=PathFormat(of["format"]),
+            fileSystemLocationName=of.get("location"),
+            inputManifestPath=of.get("inputs"),
+            inputManifestHash=of.get("inputs_hash"),
+            outputRelativeDirectories=of.get("outputs"),
+        )
+        for of in request["roots"]
+    ]
+    document = Attachments(manifests=properties, fileSystem=request["file_system"]).to_dict()
+    return {"document": json.dumps(document)}
+
+
+def bundle(request):
+    folder = to_name(request["folder"])
+    parameters = read_job_bundle_parameters(folder)
+    found = read_yaml_or_json_object(folder, "asset_references", required=False)
+    references = AssetReferences.from_dict(found)
+    given = [{"name": name, "value": value} for name, value in request["given"].items()]
+    os.chdir(to_name(request["working_dir"]))
+    apply_job_parameters(given, folder, parameters, references)
+    return {
+        "input_files": sorted(references.input_filenames),
+        "input_directories": sorted(references.input_directories),
+        "outputs": sorted(references.output_directories),
+        "references": sorted(references.referenced_paths),
+        "values": {parameter["name"]: parameter.get("value") for parameter in parameters},
+    }
 
 
 def input_name(request):
@@ -357,6 +395,8 @@ OPERATIONS = {
     "s3_read": s3_read,
     "s3_outputs": s3_outputs,
     "s3_write": s3_write,
+    "attachments": attachments,
+    "bundle": bundle,
     "input_name": input_name,
     "upload": upload,
     "download": download_files,

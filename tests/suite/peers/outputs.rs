@@ -189,6 +189,7 @@ fn any_root_has_the_name_that_python_gives_it() {
             format!("farm-{HEX}").parse().unwrap(),
             format!("queue-{HEX}").parse().unwrap(),
             HEX.parse().unwrap(),
+            format.parse().unwrap(),
             root,
         );
         let ours = format!("{}_input", ours.root);

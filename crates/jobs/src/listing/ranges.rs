@@ -74,7 +74,7 @@ pub(super) struct Ranges<'a, R: Reduce> {
     /// How a range reduces its entries, to be cloned.
     reduce: R,
     /// In the order of keys.
-    ranges: VecDeque<Range<R>>,
+    parts: VecDeque<Range<R>>,
     requests: FuturesUnordered<BoxFuture<'a, Answer>>,
     numbers: u64,
     foreign: ForeignKeys,
@@ -94,14 +94,14 @@ impl<'a, R: Reduce + Clone> Ranges<'a, R> {
             store,
             folder,
             reduce,
-            ranges: VecDeque::new(),
+            parts: VecDeque::new(),
             requests: FuturesUnordered::new(),
             numbers: 0,
             foreign: ForeignKeys::default(),
             listed: 0,
         };
         let first = ranges.range(after, until);
-        ranges.ranges.push_back(first);
+        ranges.parts.push_back(first);
         ranges
     }
 
@@ -122,7 +122,7 @@ impl<'a, R: Reduce + Clone> Ranges<'a, R> {
     pub(super) fn go_to(&mut self, folder: Folder, until: Option<String>) {
         self.folder = folder;
         let first = self.range(None, until);
-        self.ranges.push_back(first);
+        self.parts.push_back(first);
     }
 
     /// Keys that are not what they should be, as far as the listing has come.
@@ -139,14 +139,14 @@ impl<'a, R: Reduce + Clone> Ranges<'a, R> {
     /// is then repeated. May be cancelled.
     pub(super) async fn next(&mut self) -> Result<Option<Vec<R::Item>>, StoreError> {
         loop {
-            let Some(first) = self.ranges.front_mut() else {
+            let Some(first) = self.parts.front_mut() else {
                 return Ok(None);
             };
             if !first.ready.is_empty() {
                 return Ok(Some(first.ready.drain(..).collect()));
             }
             if first.state == State::Ended {
-                self.ranges.pop_front();
+                self.parts.pop_front();
                 continue;
             }
             self.ask();
@@ -160,8 +160,8 @@ impl<'a, R: Reduce + Clone> Ranges<'a, R> {
     /// Makes the requests that may be made.
     fn ask(&mut self) {
         let mut free = AT_ONCE.saturating_sub(self.requests.len());
-        let waiting: usize = self.ranges.iter().map(|range| range.ready.len()).sum();
-        for (place, range) in self.ranges.iter_mut().enumerate() {
+        let waiting: usize = self.parts.iter().map(|range| range.ready.len()).sum();
+        for (place, range) in self.parts.iter_mut().enumerate() {
             if free == 0 {
                 break;
             }
@@ -181,12 +181,12 @@ impl<'a, R: Reduce + Clone> Ranges<'a, R> {
     }
 
     fn take(&mut self, number: u64, page: Result<Page, StoreError>) -> Result<(), StoreError> {
-        let place = self.ranges.iter().position(|range| range.number == number);
+        let place = self.parts.iter().position(|range| range.number == number);
         let Some(place) = place else {
             // A range is dropped when it has ended, and then it has no request.
             return page.map(drop);
         };
-        let range = &mut self.ranges[place];
+        let range = &mut self.parts[place];
         range.state = State::Waits;
         let page = page?;
         range.pages += 1;
@@ -218,27 +218,27 @@ impl<'a, R: Reduce + Clone> Ranges<'a, R> {
     /// Cuts what is left of a range into as many as may be listed at once.
     fn cut(&mut self, place: usize) {
         let open = self
-            .ranges
+            .parts
             .iter()
             .filter(|range| range.state != State::Ended);
         let most = AT_ONCE.saturating_sub(open.count());
-        let range = &self.ranges[place];
+        let range = &self.parts[place];
         let Some(last) = range.after.as_deref().filter(|_| most > 0) else {
             return;
         };
         let folder = self.folder.key_start();
         let mut cuts = cuts(&folder, last, range.until.as_deref(), most).into_iter();
         let Some(first) = cuts.next() else { return };
-        let end = self.ranges[place].until.replace(first.clone());
+        let end = self.parts[place].until.replace(first.clone());
         let mut after = first;
-        let mut parts = Vec::new();
+        let mut new = Vec::new();
         for cut in cuts {
-            parts.push((std::mem::replace(&mut after, cut.clone()), Some(cut)));
+            new.push((std::mem::replace(&mut after, cut.clone()), Some(cut)));
         }
-        parts.push((after, end));
-        for (number, (after, until)) in parts.into_iter().enumerate() {
+        new.push((after, end));
+        for (number, (after, until)) in new.into_iter().enumerate() {
             let range = self.range(Some(after), until);
-            self.ranges.insert(place + 1 + number, range);
+            self.parts.insert(place + 1 + number, range);
         }
     }
 }
@@ -247,7 +247,7 @@ impl<R: Reduce> std::fmt::Debug for Ranges<'_, R> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Ranges")
             .field("folder", &self.folder)
-            .field("ranges", &self.ranges.len())
+            .field("ranges", &self.parts.len())
             .field("requests", &self.requests.len())
             .field("listed", &self.listed)
             .finish_non_exhaustive()

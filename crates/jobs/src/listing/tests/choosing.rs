@@ -207,7 +207,7 @@ proptest! {
                 one.key.manifest_key().unwrap().object_key()
             }).collect();
             prop_assert_eq!(&keys, &by_model(&puts, by));
-            prop_assert_eq!(found.older as usize, store.keys.len() - keys.len());
+            prop_assert_eq!(found.older as usize, store.all.len() - keys.len());
             used.push((keys, found.differing.len()));
         }
         prop_assert_eq!(used[0].1, used[1].1);

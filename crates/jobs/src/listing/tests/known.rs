@@ -144,5 +144,5 @@ async fn a_scope_is_a_farm_a_queue_or_a_job() {
     let mut listing = KnownJobs::of(&store, &KnownScope::All, None);
     while listing.next().await.unwrap().is_some() {}
     assert_eq!(listing.foreign().count, 1);
-    assert_eq!(listing.listed(), store.keys.len() as u64);
+    assert_eq!(listing.listed(), store.all.len() as u64);
 }

@@ -42,7 +42,7 @@ fn at(seconds: u64) -> SystemTime {
 /// A store of keys alone, which gives pages of some length after some time.
 #[derive(Debug, Default)]
 struct Keys {
-    keys: BTreeMap<String, (u64, Option<SystemTime>)>,
+    all: BTreeMap<String, (u64, Option<SystemTime>)>,
     page: usize,
     takes: Duration,
     requests: AtomicUsize,
@@ -61,7 +61,7 @@ impl Keys {
     fn put(&mut self, key: impl Into<String>, modified: Option<SystemTime>) {
         let key = key.into();
         let len = key.len() as u64;
-        self.keys.insert(key, (len, modified));
+        self.all.insert(key, (len, modified));
     }
 
     fn requests(&self) -> usize {
@@ -83,7 +83,7 @@ impl ListStore for Keys {
         let start = folder.key_start();
         let after = after.unwrap_or_default();
         let from = std::cmp::max(after, start.as_str()).to_owned();
-        let found = self.keys.range(from..);
+        let found = self.all.range(from..);
         let found = found.filter(|(key, _)| key.as_str() > after);
         let mut entries: Vec<_> = found
             .take_while(|(key, _)| key.starts_with(&start))

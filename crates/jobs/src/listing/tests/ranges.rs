@@ -184,7 +184,7 @@ async fn a_listing_goes_on_after_a_failure_and_loses_nothing() {
         }
     }
     assert!(failures > 3, "{failures}");
-    assert!(keys.iter().eq(store.keys.keys()));
+    assert!(keys.iter().eq(store.all.keys()));
 }
 
 #[tokio::test(start_paused = true)]
