@@ -47,7 +47,8 @@ impl Weighter<TreeKey, Made> for Weights {
 
 impl Weighter<JobAddress, Job> for Weights {
     fn weight(&self, _: &JobAddress, job: &Job) -> u64 {
-        job.weight.clamp(1, self.most)
+        // As each is listed again and again, there are not more than 64.
+        job.weight.clamp((self.most / 32).max(1), self.most)
     }
 }
 
@@ -82,9 +83,6 @@ where
         Err(_) => by_default(),
     }
 }
-
-/// How much room a job is given that was not listed yet, in bytes.
-const NEW: u64 = 64 << 10;
 
 /// What is in folders.
 #[derive(Debug)]
@@ -141,7 +139,7 @@ impl Engine {
                 let ours = self.ours.clone();
                 let ask = move |before| ask_job(ours.clone(), job, before).boxed();
                 let fresh = Arc::new(Fresh::new(Self::period(&self.options), Box::new(ask)));
-                let new = Job { fresh, weight: NEW };
+                let new = Job { fresh, weight: 0 };
                 // Another look may have been faster.
                 let kept = self
                     .jobs

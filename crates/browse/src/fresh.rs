@@ -83,7 +83,12 @@ impl<T: Send + Sync + 'static> Fresh<T> {
 
     /// What is under way; it is begun if nothing is, and goes on also if nobody waits for it.
     fn asking(self: &Arc<Self>, state: &mut State<T>) -> Asking<T> {
-        if let Some(asking) = &state.asking {
+        // One that has ended and is still here was cut off by a panic.
+        if let Some(asking) = state
+            .asking
+            .as_ref()
+            .filter(|asking| asking.peek().is_none())
+        {
             return asking.clone();
         }
         let task = Handle::current().spawn(Arc::clone(self).ask_once(state.value.clone()));

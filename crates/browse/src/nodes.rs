@@ -193,7 +193,11 @@ impl Nodes {
             }
         });
         node.references += 1;
-        if let Child::Dir(_, time) = child {
+        if let Child::Dir(place, time) = child {
+            // A folder can have the name that another one had.
+            if matches!(&node.what, What::Dir(known) if known.place != *place) {
+                node.what = self.make(dir, name, &path, ino, child).1;
+            }
             (node.attr.mtime, node.attr.ctime, node.attr.atime) = (*time, *time, *time);
         }
         Entry {

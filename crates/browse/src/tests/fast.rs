@@ -15,7 +15,7 @@ fn the_first_look_at_ten_thousand_tasks_takes_three_seconds_at_most() {
         });
         let bytes = encode(&snapshot([("out/f", file("text"))]), Format::V2023_03_03).unwrap();
         for number in 0..10_000 {
-            let root = [ROOT, "/mnt/show/textures"][(number % 100 == 0) as usize];
+            let root = [ROOT, "/mnt/show/textures"][usize::from(number % 100 == 0)];
             let made = Made {
                 task: Some(number),
                 run: number,

@@ -184,7 +184,7 @@ fn what_is_new_is_seen_within_the_refresh_and_numbers_stay() {
             store
                 .publish_file(made, &format!("out/{round}"), "more")
                 .await;
-            tokio::time::sleep(REFRESH - kept).await;
+            tokio::time::sleep(REFRESH.checked_sub(kept).unwrap()).await;
             let name = format!("latest/project/out/{round}");
             let found = client.find(&name).await.unwrap();
             assert!(found.is_some(), "{name}");
