@@ -381,3 +381,32 @@ fn many_who_look_at_once_list_and_read_once() {
         assert_eq!(store.manifests.load(Ordering::Relaxed), 2);
     });
 }
+
+#[test]
+fn of_many_jobs_that_were_looked_at_a_bounded_number_is_listed_in_the_background() {
+    run(async {
+        let store = Arc::new(Slow::default());
+        let jobs: Vec<_> = (1..=300).map(job).collect();
+        for number in 1..=300 {
+            let made = Made {
+                job: number,
+                ..FIRST
+            };
+            store.publish(made, &snapshot([("f", file("text"))])).await;
+        }
+        let client = Client::of(browse(&store, options(Scope::Jobs(jobs.clone()))));
+        for job in &jobs {
+            let latest = format!("{}/latest", job.job);
+            assert_eq!(client.ls(&latest).await, ["project"]);
+        }
+        store.lists.store(0, Ordering::Relaxed);
+        tokio::time::sleep(REFRESH * 5).await;
+        let listed = store.lists.load(Ordering::Relaxed);
+        // Ten periods.
+        assert!((10..=64 * 11).contains(&listed), "{listed}");
+        assert_eq!(
+            client.ls(&format!("{}/latest", jobs[0].job)).await,
+            ["project"]
+        );
+    });
+}
