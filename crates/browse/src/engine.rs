@@ -1,6 +1,5 @@
 //! [`Engine`]: what is in a directory, from memory or from the store.
 
-use std::hash::Hash;
 use std::sync::{Arc, Weak};
 
 use attachfs_jobs::{JobAddress, JobId, JobPart};
@@ -10,9 +9,10 @@ use attachfs_tree::Timestamp;
 use attachfs_vfs::{FsError, FsErrorKind};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use quick_cache::sync::{Cache, DefaultLifecycle};
-use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
 
+use crate::caches::weighed;
 use crate::fresh::Fresh;
 use crate::index::{FolderOf, Index, JobIndex, next_id, roots_of, time_of};
 use crate::listing::{FolderEntry, Listing, TreeDir};
@@ -59,31 +59,6 @@ struct Job {
     weight: u64,
 }
 
-/// A cache in one piece, so that what takes half of the room has a place in it.
-fn weighed<K, V>(most: u64, weights: Weights) -> Cache<K, V, Weights>
-where
-    K: Eq + Hash + Clone,
-    V: Clone,
-    Weights: Weighter<K, V>,
-{
-    const ITEMS: usize = 64;
-    let by_default = || Cache::with_weighter(ITEMS, most, weights.clone());
-    let mut options = OptionsBuilder::new();
-    options
-        .estimated_items_capacity(ITEMS)
-        .weight_capacity(most)
-        .shards(1);
-    match options.build() {
-        Ok(options) => Cache::with_options(
-            options,
-            weights,
-            DefaultHashBuilder::default(),
-            DefaultLifecycle::default(),
-        ),
-        Err(_) => by_default(),
-    }
-}
-
 /// What is in folders.
 #[derive(Debug)]
 pub(crate) struct Engine {
@@ -105,8 +80,8 @@ impl Engine {
         Arc::new_cyclic(|ours: &Weak<Self>| Self {
             source: Source::new(store, options.deadline, most),
             queue: queue(&options, ours),
-            jobs: weighed(most, weights.clone()),
-            trees: weighed(most, weights),
+            jobs: weighed(64, most, weights.clone()),
+            trees: weighed(64, most, weights),
             ours: ours.clone(),
             options,
         })

@@ -27,6 +27,7 @@
 //! **Failures.** A listing that fails is an error of the look that needed it, and is asked for again by the next one. If an earlier
 //! listing is at hand, that is shown and the failure is logged: a folder is never shown empty because the store did not answer.
 
+mod caches;
 mod engine;
 mod filesystem;
 mod fresh;

@@ -17,6 +17,7 @@ use quick_cache::sync::Cache;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use crate::caches::weighed;
 use crate::tree::{Layers, Origin, Tree};
 
 /// How many manifests are read at once.
@@ -75,6 +76,8 @@ type Read = Result<(Wanted, Option<Arc<Manifest>>), FsError>;
 /// What a root is.
 type Said = (ContentHash, Option<OutputMetadata>);
 
+/// How many manifests there are in a full cache, about.
+const MANIFESTS: usize = 10_000;
 /// How many roots are remembered.
 const ROOTS: usize = 10_000;
 
@@ -87,7 +90,7 @@ impl Source {
         Self {
             store,
             deadline,
-            decoded: Cache::with_weighter(10_000, memory_bytes, ByWeight),
+            decoded: weighed(MANIFESTS, memory_bytes, ByWeight),
             roots: Cache::new(ROOTS),
             room: Semaphore::new(KIB_AT_ONCE as usize),
         }
