@@ -6,7 +6,7 @@ use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::machine::{Machine, Mount, args, mounting_from_both_stores};
+use crate::machine::{Machine, Mount, args, mounting_from_both_stores, until};
 
 const USAGE: i32 = 2;
 const STORE: i32 = 11;
@@ -271,6 +271,15 @@ fn what_cannot_be_added_changes_nothing(machine: &Machine) {
     said.with_code(USAGE).saying("is not mounted");
 }
 
+/// Waits for as long as a mount keeps open what nobody reads, and then some.
+fn idle(machine: &Machine, mount: &Mount) {
+    let since = std::time::Instant::now();
+    until("nobody has read anything for long", || {
+        machine.ok(args!["status", &mount.session]);
+        since.elapsed().as_secs() > 17
+    });
+}
+
 #[test]
 fn what_is_added_while_a_listing_is_half_read_has_no_name_met_twice_or_left_out() {
     Machine::mounting_from_directory(|machine| {
@@ -294,8 +303,14 @@ fn what_is_added_while_a_listing_is_half_read_has_no_name_met_twice_or_left_out(
         let first = make("first", &names[50..]);
         let fewer = make("fewer", &names[100..]);
         let more = make("more", &names[..50]);
-        for (added, how) in [(&fewer, &args!["--replace", "1"][..]), (&more, &[])] {
-            let mount = machine.mount(args![&first], "mnt");
+        let modes = [&[][..], &args!["--read-only", "--no-open"]];
+        let added = [(&fewer, &args!["--replace", "1"][..]), (&more, &[])];
+        for (mode, (added, how)) in modes
+            .iter()
+            .flat_map(|mode| added.map(|added| (mode, added)))
+        {
+            let is_unopened = !mode.is_empty();
+            let mount = machine.mount([mode, &args![&first][..]].concat(), "mnt");
             let many = mount.dir.join("many");
             let list = || {
                 fs::read_dir(&many)
@@ -303,8 +318,14 @@ fn what_is_added_while_a_listing_is_half_read_has_no_name_met_twice_or_left_out(
                     .map(|entry| entry.unwrap().file_name())
             };
             assert_eq!(list().count(), 2950);
+            assert_eq!(list().count(), 2950);
             let mut half_read = list();
             let mut met = vec![half_read.next().unwrap()];
+            if is_unopened {
+                // The kernel has it, and the process lets go of what nobody asks for.
+                list().count();
+                idle(machine, &mount);
+            }
             machine.ok([&args!["add"], how, &args![added, &mount.dir]].concat());
             // The kernel would keep what this lists for the other handle.
             list().count();

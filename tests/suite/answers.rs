@@ -9,7 +9,9 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::machine::{Machine, Mount, args, detach, until};
-use crate::process::{has_ended, kill_and_wait, said};
+use crate::process::{Said, has_ended, kill_and_wait, said};
+
+const INTEGRITY: i32 = 12;
 
 fn base(machine: &Machine) -> PathBuf {
     machine.file("scene/a", "aaa");
@@ -377,5 +379,91 @@ fn an_output_directory_that_can_never_be_one_is_refused_before_anything_is_made(
         machine
             .ok(args!["commit", &mount.session])
             .printing("missing    1 output directory: frames");
+    });
+}
+
+#[test]
+fn every_verb_counts_the_same_changed_paths() {
+    Machine::mounting_from_directory(|machine| {
+        for name in ["b", "c", "kept"] {
+            machine.file(format!("scene/{name}"), name);
+        }
+        let mount = mounted(machine, "mnt");
+        let at = |name: &str| mount.dir.join(name);
+        fs::create_dir(at("dir")).unwrap();
+        fs::write(at("dir/new"), "new").unwrap();
+        fs::write(at("a"), "changed").unwrap();
+        fs::remove_file(at("b")).unwrap();
+        fs::rename(at("c"), at("moved")).unwrap();
+        fs::write(at("gone"), "gone").unwrap();
+        fs::remove_file(at("gone")).unwrap();
+        mount.until_all_is_closed(machine);
+        let session = mount.session.as_str();
+        // The bytes of what was deleted go a moment later.
+        until("what was deleted is gone", || {
+            machine.json(args!["list"])[0]["uncommitted_bytes"] == 10
+        });
+        let counted = || {
+            let list = machine.json(args!["list"]);
+            let diff = machine.json(args!["diff", session]);
+            let changes: Vec<&Value> = diff["changes"].as_array().unwrap().iter().collect();
+            assert_eq!(list.as_array().unwrap().len(), 1);
+            for (verb, text) in [
+                ("list", "6 changed paths not committed"),
+                ("status", "6 paths not committed"),
+                ("diff", "6 changed paths"),
+            ] {
+                let mut line = args![verb].to_vec();
+                line.extend((verb != "list").then(|| session.into()));
+                machine.ok(line).printing(text);
+            }
+            let status = machine.json(args!["status", session]);
+            [
+                list[0]["uncommitted"].clone(),
+                status["uncommitted"].clone(),
+                changes.len().into(),
+            ]
+        };
+        assert_eq!(counted(), [6, 6, 6]);
+        kill_and_wait(mount.pid);
+        assert_eq!(counted(), [6, 6, 6]);
+        let again = machine.resume(&mount.session_dir, &mount.dir);
+        let unmounted = machine.ok(args!["umount", &again.dir]);
+        unmounted.printing("6 changed paths not committed");
+        assert_eq!(counted(), [6, 6, 6]);
+        let unmounted = machine.json(args!["umount", session, "--commit"]);
+        assert_eq!(unmounted["uncommitted"], 0);
+        let account = &unmounted["commit"]["account"];
+        let counts = ["added", "changed", "deleted"].map(|count| account[count].as_u64().unwrap());
+        assert_eq!(counts.iter().sum::<u64>(), 6, "{account}");
+    });
+}
+
+#[test]
+fn who_looks_at_a_session_that_lost_written_bytes_hears_which_and_who_can_tell_more() {
+    Machine::mounting_from_directory(|machine| {
+        let mount = mounted(machine, "mnt");
+        fs::write(mount.dir.join("new"), "new").unwrap();
+        mount.until_all_is_closed(machine);
+        let scratch = mount.session_dir.join("scratch");
+        for file in fs::read_dir(scratch).unwrap() {
+            fs::remove_file(file.unwrap().path()).unwrap();
+        }
+        let lost = |said: Said| {
+            said.with_code(INTEGRITY)
+                .saying("the bytes that were written to \"new\" are missing from the session")
+                .saying(&format!("`attachfs fsck {}`", mount.session))
+        };
+        for verb in ["status", "diff"] {
+            let said = lost(machine.says(args![verb, &mount.dir]));
+            assert!(!said.err.contains("commit stopped"), "{said:#?}");
+        }
+        lost(machine.says(args!["commit", &mount.dir])).saying("the commit stopped");
+        let said = lost(machine.says(args!["umount", &mount.dir]));
+        assert!(!said.err.contains("commit stopped"), "{said:#?}");
+        said.printing("unmounted ").printing(" is kept");
+        machine.says(args!["fsck", "--repair", &mount.session]);
+        let refused = machine.says(args!["commit", &mount.session]).with_code(14);
+        refused.saying("new");
     });
 }

@@ -70,10 +70,11 @@ fn outputs_are_in_the_store_before_the_commit_which_sends_only_the_rest(machine:
     let before = machine.objects();
     fs::write(at("out/frame"), "frame").unwrap();
     fs::create_dir(at("out/deep")).unwrap();
-    // Three objects, one of which is a hole.
-    fs::write(at("out/deep/long"), vec![b'l'; 1_000_000]).unwrap();
-    let long = fs::OpenOptions::new().write(true).open(at("out/deep/long"));
-    long.unwrap().set_len(2_500_000).unwrap();
+    // Three objects, one of which is a hole. It is open, so that it is not sent, until it has its length.
+    let mut long = fs::File::create(at("out/deep/long")).unwrap();
+    std::io::Write::write_all(&mut long, &vec![b'l'; 1_000_000]).unwrap();
+    long.set_len(2_500_000).unwrap();
+    drop(long);
     fs::write(at("scratch"), "made elsewhere").unwrap();
     fs::rename(at("scratch"), at("out/renamed")).unwrap();
     fs::hard_link(at("out/frame"), at("out/again")).unwrap();
@@ -84,8 +85,10 @@ fn outputs_are_in_the_store_before_the_commit_which_sends_only_the_rest(machine:
     // Partly the base's: the commit puts it together.
     let part = fs::OpenOptions::new().write(true).open(at("out/input"));
     std::os::unix::fs::FileExt::write_all_at(&part.unwrap(), b"part", 1_500_000).unwrap();
-    fs::write(at("out/deleted"), "deleted").unwrap();
+    let mut deleted = fs::File::create(at("out/deleted")).unwrap();
+    std::io::Write::write_all(&mut deleted, b"deleted").unwrap();
     fs::remove_file(at("out/deleted")).unwrap();
+    drop(deleted);
     until_sent(machine, &mount, 4);
     let sent = &machine.objects() - &before;
     // frame, renamed, in; and of long what has bytes, the hole, and its end.
@@ -93,15 +96,22 @@ fn outputs_are_in_the_store_before_the_commit_which_sends_only_the_rest(machine:
     let status = machine.ok(args!["status", &mount.dir]);
     status.printing("sent early 4 files, 2.50 MB, not committed yet; 0 files waiting");
 
-    fs::write(at("out/late"), "late").unwrap();
     let puts = machine.is_s3().then(|| requests(machine, "PUT"));
+    fs::write(at("out/late"), "late").unwrap();
     let expected = Tree::read(&mount.dir, Detail::Committed);
     let commit = machine.json(args!["commit", "--everything", &mount.dir]);
-    // late, outside, and the touched piece of input.
+    // late, outside, and the touched piece of input. A commit that is slow to begin finds that late was sent.
     let account = &commit["account"];
-    assert_eq!(account["uploaded_objects"], 3, "{commit}");
-    assert_eq!(account["early_objects"], 6, "{commit}");
-    assert_eq!(account["early_bytes"], 2_500_049, "{commit}");
+    let count = |of: &str| account[of].as_u64().unwrap();
+    let sent_early = (count("early_objects"), count("early_bytes"));
+    match count("uploaded_objects") {
+        3 => assert_eq!(sent_early, (6, 2_500_049), "{commit}"),
+        2 => assert!(
+            [(6, 2_500_049), (7, 2_500_053)].contains(&sent_early),
+            "{commit}"
+        ),
+        _ => panic!("{commit}"),
+    }
     if let Some(before) = puts {
         assert_eq!(requests(machine, "PUT") - before, 3);
     }
@@ -128,8 +138,11 @@ fn an_output_that_changed_after_it_was_sent_is_committed_as_it_is_now(machine: &
     touched.unwrap().set_modified(time).unwrap();
     let expected = Tree::read(&mount.dir, Detail::Committed);
     let commit = machine.json(args!["commit", &mount.dir]);
-    assert_eq!(commit["account"]["uploaded_objects"], 2, "{commit}");
-    assert_eq!(commit["account"]["early_objects"], 2, "{commit}");
+    // A commit that is slow to begin finds more of them, which were sent as they are now.
+    let count = |of: &str| commit["account"][of].as_u64().unwrap();
+    let objects = count("uploaded_objects") + count("present_objects");
+    assert_eq!(objects, 4, "{commit}");
+    assert!(count("early_objects") >= 2, "{commit}");
     assert_committed(machine, &commit, &expected);
 }
 
@@ -184,12 +197,11 @@ fn nothing_is_sent_early_without_output_directories_or_if_it_is_turned_off(machi
 fn a_run_sends_early_what_its_patterns_choose(machine: &Machine) {
     let manifest = base(machine);
     let before = machine.objects();
-    // Ends when one more object is there than before.
+    // Ends when the mount knows that a file was sent, and not when its object is there: in between a commit only finds it.
     let script = format!(
         "echo no > out/frame.tmp; echo yes > out/frame.png
-         until [ $(ls {} | grep -c 'xxh128$') -gt {} ]; do sleep 0.1; done",
-        machine.store_files().join("Data").display(),
-        before.len(),
+         until '{}' status . | grep -q 'sent early 1 file'; do sleep 0.1; done",
+        crate::programs::program("attachfs").display(),
     );
     let run = args![
         "run",
@@ -355,9 +367,9 @@ fn a_store_that_never_answers_delays_neither_the_job_nor_the_end_of_the_mount() 
             fs::write(root.join("out/frame"), "again").unwrap();
             fs::read(root.join("scene")).unwrap();
         };
-        within(Duration::from_secs(10), "the job", || job(&mount.dir));
+        within(Duration::from_mins(1), "the job", || job(&mount.dir));
         let umount = || machine.ok(args!["umount", &mount.dir]);
-        within(Duration::from_secs(20), "the end of the mount", umount);
+        within(Duration::from_mins(1), "the end of the mount", umount);
         until("the process ends", || has_ended(mount.pid));
         machine.server().heal();
         let commit = machine.json(args!["commit", &mount.session]);

@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::machine::{Machine, Mount, args, mounting_from_both_stores, skipped, until};
-use crate::process::{Running, has_ended, kill, said};
+use crate::process::{Running, has_ended, kill, said, stop};
 
 mounting_from_both_stores![
     an_unmount_that_is_interrupted_goes_on_and_is_waited_for_by_the_same_command,
@@ -49,7 +49,7 @@ fn the_end_of_a_mount_waits_half_a_minute_at_most_for_a_disk_that_hangs() {
         umount.wait().with_code(0);
         let waited = since.elapsed();
         assert!(waited > Duration::from_secs(25), "{waited:?}");
-        assert!(waited < Duration::from_secs(50), "{waited:?}");
+        assert!(waited < Duration::from_mins(2), "{waited:?}");
         let log = mount.log();
         assert!(log.contains("may still be lost with the power"), "{log}");
         until("its process has ended", || has_ended(mount.pid));
@@ -71,16 +71,33 @@ fn sleeper(machine: &Machine, mount: &Mount, seconds: &str) -> Running {
     running
 }
 
-fn an_unmount_that_is_interrupted_goes_on_and_is_waited_for_by_the_same_command(machine: &Machine) {
-    let mount = machine.mount(args![base(machine)], "mnt");
-    for number in 0..2000 {
-        fs::write(mount.dir.join(number.to_string()), number.to_string()).unwrap();
+/// An unmount with a commit in whose middle the process of the mount is stopped. One that had its commit behind it by then is left to end,
+/// and another one is tried.
+fn stopped_in_mid_commit(machine: &Machine) -> (Mount, Running) {
+    let manifest = base(machine);
+    for files in [2000, 4000, 8000, 16_000] {
+        let mount = machine.mount(args![&manifest], "mnt");
+        for number in 0..files {
+            fs::write(mount.dir.join(number.to_string()), number.to_string()).unwrap();
+        }
+        let umount = machine.attachfs(args!["umount", "--commit", "--json", &mount.dir]);
+        let umount = machine.start(umount);
+        until("it is unmounted", || machine.mounts() == NOTHING);
+        if stop(mount.pid) {
+            if machine.published(&mount.session).is_empty() {
+                return (mount, umount);
+            }
+            kill(mount.pid, Signal::CONT);
+        }
+        umount.wait().with_code(0);
+        until("the process ends", || has_ended(mount.pid));
     }
+    panic!("all of them were quicker");
+}
+
+fn an_unmount_that_is_interrupted_goes_on_and_is_waited_for_by_the_same_command(machine: &Machine) {
+    let (mount, first) = stopped_in_mid_commit(machine);
     let umount = args!["umount", "--commit", "--json", &mount.dir];
-    let first = machine.start(machine.attachfs(&umount));
-    until("it is unmounted", || machine.mounts() == NOTHING);
-    // In the middle of the commit.
-    kill(mount.pid, Signal::STOP);
     first.signal(Signal::INT);
     let id = &mount.session[..8];
     first
@@ -101,7 +118,8 @@ fn an_unmount_that_is_interrupted_goes_on_and_is_waited_for_by_the_same_command(
     let published = machine.published(&mount.session);
     assert_eq!(published.len(), 1);
     assert!(address(&second).ends_with("1.manifest"), "{second}");
-    assert_eq!(second["kept"], false);
+    // If it came when all was over it is told no more than that.
+    assert_ne!(second["kept"], true);
     until("the process ends", || has_ended(mount.pid));
     assert_eq!(machine.sessions(), NOTHING);
 
@@ -338,7 +356,7 @@ fn many_mounts_are_ended_at_once_and_the_command_goes_on_with_those_that_were_pe
 
 fn a_forced_unmount_of_a_stopped_process_does_not_pass_for_a_commit(machine: &Machine) {
     let mounts = mounts_with_work(machine, &["one", "two"]);
-    kill(mounts[0].pid, Signal::STOP);
+    assert!(stop(mounts[0].pid));
     let forced = args![
         "umount",
         "--force",
@@ -445,10 +463,16 @@ fn a_used_mount_is_detached_and_committed_when_nobody_uses_it_any_more(machine: 
 
 fn who_uses_a_mount_is_waited_for_and_cut_off_after_that(machine: &Machine) {
     let mounts = mounts_with_work(machine, &["one", "two"]);
-    let waited = sleeper(machine, &mounts[0], "2");
+    let waited_for = sleeper(machine, &mounts[0], "600");
     machine.says(args!["umount", &mounts[0].dir]).with_code(14);
-    machine.ok(args!["umount", "--timeout", "50", &mounts[0].dir]);
-    waited.wait().with_code(0);
+    let umount = args!["umount", "--timeout", "200", &mounts[0].dir];
+    let mut waiting = machine.start(machine.attachfs(umount));
+    // It has had the time of this one to be refused.
+    machine.says(args!["umount", &mounts[0].dir]).with_code(14);
+    assert!(waiting.is_running());
+    waited_for.signal(Signal::KILL);
+    waited_for.wait();
+    waiting.wait().with_code(0);
     let mut endless = sleeper(machine, &mounts[1], "600");
     let busy = machine.says(args!["umount", "--timeout", "1", &mounts[1].dir]);
     busy.with_code(14).saying("sleep");
@@ -464,4 +488,36 @@ fn who_uses_a_mount_is_waited_for_and_cut_off_after_that(machine: &Machine) {
     assert!(endless.is_running());
     assert_eq!(machine.mounts(), NOTHING);
     endless.signal(Signal::KILL);
+}
+
+#[test]
+fn verbs_that_ask_a_process_in_its_last_moments_go_on_with_the_session() {
+    Machine::mounting_from_directory(|machine| {
+        let base = base(machine);
+        for (round, verb) in ["status", "diff", "commit", "commit"]
+            .into_iter()
+            .enumerate()
+        {
+            let mount = machine.mount(args![&base], &format!("mnt{round}"));
+            fs::write(mount.dir.join("new"), "new").unwrap();
+            mount.until_all_is_closed(machine);
+            assert!(stop(mount.pid));
+            let asking = machine.start(machine.attachfs(args![verb, &mount.session]));
+            until("it waits for an answer", || is_connected(asking.pid()));
+            // It ends as soon as it goes on, and may or may not hear the verb before.
+            kill(mount.pid, Signal::TERM);
+            kill(mount.pid, Signal::CONT);
+            asking.wait().with_code(0);
+            machine.ok(args!["commit", &mount.session]);
+            assert_eq!(machine.published(&mount.session).len(), 1);
+        }
+    });
+}
+
+fn is_connected(pid: u32) -> bool {
+    let open = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+    let mut targets = open
+        .flatten()
+        .filter_map(|fd| fs::read_link(fd.path()).ok());
+    targets.any(|target| target.to_string_lossy().starts_with("socket:"))
 }

@@ -4,35 +4,21 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::FileExt as _;
-use std::process::Stdio;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::SeekFrom;
 use rustix::process::Signal;
 
 use crate::machine::{Machine, Mount, args, until};
-use crate::process::{Running, kill, kill_and_wait, said};
+use crate::process::{kill_and_wait, said, stop};
+use crate::writers::{self, MAPS, program};
 
-/// Maps `out/mapped`, closes it, and writes through the mapping at each line that it is told. (Python's own `mmap` keeps the file open.)
-const MAPS: &str = "
-import ctypes, os, sys
-libc = ctypes.CDLL(None)
-libc.mmap.restype = ctypes.c_void_p
-libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
-os.makedirs('out', exist_ok=True)
-fd = os.open('out/mapped', os.O_RDWR | os.O_CREAT)
-os.write(fd, b'begun' + bytes(8187))
-at = libc.mmap(None, 8192, 3, 1, fd, 0)
-os.close(fd)
-print('mapped', flush=True)
-for number, line in enumerate(sys.stdin):
-    ctypes.memmove(at + 4096 * (number % 2), b'write %02d' % number, 8)
-    print('written %d' % number, flush=True)
-";
-
-/// Does a test in a mount whose writes the kernel keeps. Its base has one file, `big`.
+/// Does a test in a mount whose writes the kernel keeps. Its base has two files, `big` and `part`.
 fn keeping(test: impl FnOnce(&Machine, &Mount)) {
     Machine::mounting_from_directory(|machine| {
-        machine.file("input/big", vec![b'.'; 300_000]);
+        for name in ["big", "part"] {
+            machine.file(format!("input/{name}"), vec![b'.'; 300_000]);
+        }
         let base = machine.snapshot(&machine.path("input"), "base.manifest");
         let mount = machine.mount(args!["--writeback-cache", base], "mnt");
         test(machine, &mount);
@@ -45,28 +31,16 @@ fn received(machine: &Machine, mount: &Mount) -> u64 {
     stats["bytes"]["written"].as_u64().unwrap()
 }
 
-fn mapper(machine: &Machine, mount: &Mount) -> Running {
-    let mut python = machine.command("python3");
-    python.args(["-c", MAPS]).current_dir(&mount.dir);
-    let mut mapper = machine.start({
-        python.stdin(Stdio::piped());
-        python
-    });
-    mapper.wait_for_output("mapped");
-    mapper
-}
-
 /// Commits the session, and gives what a path has in a new mount of it.
 fn committed(machine: &Machine, mount: &Mount, options: &[&str], path: &str) -> Vec<u8> {
+    commit(machine, mount, options);
+    writers::committed(machine, &mount.session, path)
+}
+
+fn commit(machine: &Machine, mount: &Mount, options: &[&str]) {
     let mut commit = args!["commit", &mount.session].to_vec();
     commit.extend(options.iter().map(Into::into));
-    let commit = machine.json(commit);
-    let diff = commit["manifest"]["address"].as_str().unwrap();
-    let layers = args!["--read-only", machine.path("base.manifest"), diff];
-    let seen = machine.mount(layers, "seen");
-    let bytes = fs::read(seen.dir.join(path)).unwrap();
-    machine.ok(args!["umount", &seen.dir]);
-    bytes
+    machine.ok(commit);
 }
 
 #[test]
@@ -85,7 +59,7 @@ fn what_was_synced_or_closed_survives_a_kill_where_the_kernel_keeps_what_is_writ
         part.sync_all().unwrap();
         // Nothing that is written from here on comes to the process. The kernel may ask it something before it takes the bytes.
         let mut kept = File::create(at("kept")).unwrap();
-        kill(mount.pid, Signal::STOP);
+        assert!(stop(mount.pid));
         std::thread::scope(|scope| {
             scope.spawn(|| drop(kept.write_all(&[b'k'; 10_000])));
             scope.spawn(|| drop(synced.write_all(&[b's'; 10_000])));
@@ -131,7 +105,8 @@ fn a_commit_waits_for_the_close_of_a_file_that_the_kernel_keeps_and_has_its_last
 #[test]
 fn a_mapping_that_outlives_its_file_is_committed_when_it_is_gone_where_the_kernel_keeps_it() {
     keeping(|machine, mount| {
-        let mut mapper = mapper(machine, mount);
+        let mut mapper = program(machine, mount, MAPS);
+        mapper.wait_for_output("mapped");
         mapper.type_keys("\n");
         mapper.wait_for_output("written 0");
         let refused = machine.says(args!["commit", &mount.dir]).with_code(14);
@@ -172,7 +147,7 @@ fn holes_lengths_and_times_are_those_of_what_the_kernel_keeps() {
             assert!(hole >= (1 << 20) + 4);
             assert_eq!(fs::metadata(&path).unwrap().len(), (1 << 20) + 4);
             // Its time is the one that it is given, whenever the bytes get there.
-            let time = std::time::UNIX_EPOCH + std::time::Duration::new(1_500_000_000, 5000);
+            let time = UNIX_EPOCH + Duration::new(1_500_000_000, 5000);
             file.set_times(fs::FileTimes::new().set_modified(time))
                 .unwrap();
             drop(file);
@@ -199,4 +174,38 @@ fn holes_lengths_and_times_are_those_of_what_the_kernel_keeps() {
         let bytes = committed(machine, mount, &[], "kept");
         assert!(bytes.ends_with(b"\0later") && bytes.len() == (1 << 20) + 5);
     });
+}
+
+#[test]
+fn a_file_that_is_cut_to_the_length_it_has_keeps_the_time_that_the_kernel_shows() {
+    keeping(|machine, mount| {
+        let paths = ["big", "part", "all"];
+        let at = |name: &str| mount.dir.join(name);
+        fs::write(at("all"), "all of it").unwrap();
+        let part = OpenOptions::new().write(true).open(at("part")).unwrap();
+        part.write_all_at(b"PART", 100_000).unwrap();
+        drop(part);
+        let time = |path: &str| fs::metadata(at(path)).unwrap().modified().unwrap();
+        for path in paths {
+            let cut = "import os, sys; os.truncate(sys.argv[1], os.stat(sys.argv[1]).st_size)";
+            let old = time(path);
+            until("the clock of files goes on", || {
+                fs::write(at("clock"), "").unwrap();
+                time("clock") > old + Duration::from_millis(2)
+            });
+            let mut python = machine.command("python3");
+            said(python.args(["-c", cut]).arg(at(path))).with_code(0);
+        }
+        let shown = paths.map(|path| micros(time(path)));
+        commit(machine, mount, &[]);
+        let published = writers::seen(machine, &mount.session, |dir| {
+            paths.map(|path| micros(fs::metadata(dir.join(path)).unwrap().modified().unwrap()))
+        });
+        assert_eq!(published, shown);
+    });
+}
+
+/// The microseconds since 1970: what a manifest has of a time.
+fn micros(time: SystemTime) -> u128 {
+    time.duration_since(UNIX_EPOCH).unwrap().as_micros()
 }

@@ -1,6 +1,7 @@
 //! What a mount has beyond files, directories and links, and what becomes of it in commits and after a kill.
 
-use std::os::unix::fs::FileTypeExt as _;
+use std::fs;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _, chown};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
@@ -217,5 +218,26 @@ fn attributes_stay_in_the_session_and_are_in_no_manifest() {
         }
         machine.ok(args!["umount", &other.dir]);
         machine.ok(args!["umount", &mount.dir]);
+    });
+}
+
+#[test]
+fn set_group_id_of_a_directory_is_kept_and_passed_on() {
+    Machine::mounting_from_directory(|machine| {
+        let mount = machine.mount(args![base(machine)], "mnt");
+        let shared = mount.dir.join("shared");
+        fs::create_dir(&shared).unwrap();
+        chown(&shared, None, Some(50)).unwrap();
+        fs::set_permissions(&shared, fs::Permissions::from_mode(0o2775)).unwrap();
+        fs::create_dir(shared.join("below")).unwrap();
+        fs::write(shared.join("below/f"), "f").unwrap();
+        let shown = |path: &str| {
+            let metadata = fs::metadata(mount.dir.join(path)).unwrap();
+            (metadata.mode() & 0o7000, metadata.gid())
+        };
+        assert_eq!(shown("shared"), (0o2000, 50));
+        assert_eq!(shown("shared/below"), (0o2000, 50));
+        assert_eq!(shown("shared/below/f"), (0, 50));
+        machine.ok(args!["commit", &mount.session]);
     });
 }

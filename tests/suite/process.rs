@@ -150,6 +150,20 @@ pub(crate) fn kill(pid: u32, signal: Signal) {
     kill_process(pid, signal).unwrap();
 }
 
+/// Stops a process, and waits until all its threads have: until then some of them may go on for a moment. `false` if it has ended.
+pub(crate) fn stop(pid: u32) -> bool {
+    let number = Pid::from_raw(pid.cast_signed()).expect("a process has a number above 0");
+    if kill_process(number, Signal::STOP).is_err() {
+        return false;
+    }
+    let mut ended = false;
+    until("the process is stopped", || {
+        ended = has_ended(pid);
+        ended || threads_are(pid, &['T', 't', 'Z', 'X'])
+    });
+    !ended
+}
+
 /// Kills a process that is not a child of this one, and waits until it is gone.
 pub(crate) fn kill_and_wait(pid: u32) {
     kill(pid, Signal::KILL);
@@ -158,12 +172,17 @@ pub(crate) fn kill_and_wait(pid: u32) {
 
 /// Whether a process is gone with all its threads, or only waits for its parent to ask how it ended. What it had open is closed then.
 pub(crate) fn has_ended(pid: u32) -> bool {
+    threads_are(pid, &['Z', 'X'])
+}
+
+/// Whether all threads of a process that there are have one of these states.
+fn threads_are(pid: u32, states: &[char]) -> bool {
     let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else {
         return true;
     };
     threads.flatten().all(|thread| {
         let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
         let state = stat.rsplit_once(") ").map(|(_, state)| state);
-        state.is_none_or(|state| state.starts_with(['Z', 'X']))
+        state.is_none_or(|state| state.starts_with(states))
     })
 }

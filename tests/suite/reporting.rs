@@ -252,7 +252,7 @@ fn a_report_on_a_disk_that_hangs_keeps_no_mount_from_ending() {
         let mount = machine.mount(args!["--commit", "--report", &file, &manifest], "mnt");
         fs::write(mount.dir.join("new"), "written by the job").unwrap();
         mount.until_all_is_closed(machine);
-        crate::process::kill(disk.pid, Signal::STOP);
+        assert!(crate::process::stop(disk.pid));
         let ended = machine.json(args!["umount", &mount.dir]);
         crate::process::kill(disk.pid, Signal::CONT);
         let failure = ended["reports"][0]["failure"].as_str().unwrap();

@@ -11,7 +11,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::machine::{Machine, args, skipped, until};
-use crate::process::{Running, Said, kill};
+use crate::process::{Running, Said, kill, stop};
 
 /// A folder `t` with a file `s`, and a link to it in `t/root`.
 fn with_link_above(machine: &Machine) -> PathBuf {
@@ -272,7 +272,7 @@ fn a_mount_that_does_not_answer_holds_up_no_scan_that_leaves_it_alone() {
         let input = machine.snapshot(&machine.path("input"), "input.manifest");
         machine.file("project/scene", "scene");
         let mount = machine.mount(args![input, "--read-only"], "project/out");
-        kill(mount.pid, Signal::STOP);
+        assert!(stop(mount.pid));
         let folder = machine.path("project");
         let scan = |more: &[&str]| {
             let mut command = machine.attachfs(args!["snapshot", &folder, "-o", "-"]);

@@ -12,7 +12,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::machine::{Machine, Mount, args, mounting_from_both_stores, until};
-use crate::process::{kill, said};
+use crate::process::{has_ended, kill, said, stop};
 
 mounting_from_both_stores![stats_follow_what_programs_do];
 
@@ -102,6 +102,8 @@ fn what_is_read_again_after_another_mount_comes_from_the_disk_cache_and_is_count
         let first = machine.mount(args![&manifest], "mnt");
         fs::read(first.dir.join("long")).unwrap();
         machine.ok(args!["umount", &first.dir]);
+        // Then all of it is written.
+        until("the process ends", || has_ended(first.pid));
         let second = machine.mount(args!["--no-passthrough", &manifest], "mnt");
         fs::read(second.dir.join("long")).unwrap();
         let stats = stats(machine, &second);
@@ -168,7 +170,7 @@ fn stats_of_a_session_that_is_not_mounted_are_a_usage_error() {
 fn stats_of_a_process_that_is_stopped_end() {
     Machine::mounting_from_directory(|machine| {
         let mount = machine.mount(args![base(machine)], "mnt");
-        kill(mount.pid, Signal::STOP);
+        assert!(stop(mount.pid));
         let refused = machine.says(args!["stats", &mount.session]).with_code(14);
         refused.saying("does not answer");
         kill(mount.pid, Signal::CONT);

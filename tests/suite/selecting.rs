@@ -457,26 +457,29 @@ fn the_list_of_sessions_tells_how_much_is_uncommitted_and_since_when(machine: &M
     let mount = machine.mount(args![base(machine)], "mnt");
     let listed = || -> Value {
         let list = machine.json(args!["list"]);
-        list[0]["uncommitted"].clone()
+        list[0].clone()
     };
-    assert_eq!(listed()["files"], 0);
+    assert_eq!(listed()["uncommitted"], 0);
     write(&mount, "one", "1234567");
     assert_eq!(
-        (&listed()["files"], &listed()["bytes"]),
+        (&listed()["uncommitted"], &listed()["uncommitted_bytes"]),
         (&1.into(), &7.into())
     );
     machine.ok(args!["commit", &mount.dir]);
-    assert_eq!(listed()["files"], 0);
+    assert_eq!(listed()["uncommitted"], 0);
     write(&mount, "two", "123");
     mount.kill_when_all_is_closed(machine);
     let left = listed();
-    assert_eq!((&left["files"], &left["bytes"]), (&1.into(), &3.into()));
+    assert_eq!(
+        (&left["uncommitted"], &left["uncommitted_bytes"]),
+        (&1.into(), &3.into())
+    );
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let age = now.unwrap().as_secs() as i64 - left["changed"].as_i64().unwrap();
     assert!((0..300).contains(&age), "{left}");
     machine
         .ok(args!["list"])
-        .printing("(1 written file, 3 B not committed; last change ")
+        .printing("(1 changed path not committed, 3 B written; last change ")
         .printing(" ago)");
     assert!(has_ended(mount.pid));
 }

@@ -41,7 +41,8 @@ for line in sys.stdin:
     print('written ' + line, end='', flush=True)
 ";
 
-fn program(machine: &Machine, mount: &Mount, script: &str) -> Running {
+/// Starts a script of Python in a mount. What it is told it reads.
+pub(crate) fn program(machine: &Machine, mount: &Mount, script: &str) -> Running {
     let mut python = machine.command("python3");
     python.args(["-c", script]).current_dir(&mount.dir);
     python.stdin(Stdio::piped());
@@ -72,15 +73,20 @@ fn stats(machine: &Machine, mount: &Mount) -> Value {
 }
 
 /// What a path has in a new mount of all that the session committed.
-fn committed(machine: &Machine, session: &str, path: &str) -> Vec<u8> {
+pub(crate) fn committed(machine: &Machine, session: &str, path: &str) -> Vec<u8> {
+    seen(machine, session, |dir| fs::read(dir.join(path)).unwrap())
+}
+
+/// What somebody sees in a new mount of `base.manifest` and all that the session committed.
+pub(crate) fn seen<T>(machine: &Machine, session: &str, look: impl FnOnce(&Path) -> T) -> T {
     let mut manifests = vec![machine.path("base.manifest").into()];
     for (number, (_, diff)) in machine.published(session).iter().enumerate() {
         manifests.push(machine.file(format!("diff-{number}"), diff).into());
     }
     let mount = machine.mount(manifests, "seen");
-    let bytes = fs::read(mount.dir.join(path)).unwrap();
+    let seen = look(&mount.dir);
     machine.ok(args!["umount", &mount.dir]);
-    bytes
+    seen
 }
 
 #[test]

@@ -22,7 +22,7 @@ use std::fmt;
 use attachfs_session::{Failure, FailureClass};
 use attachfs_transfer::{Summary, TransferError};
 
-pub(crate) use self::class::{Classified, classified, would_stop};
+pub(crate) use self::class::{Classified, classified, not_told, would_stop};
 
 /// A failed use case.
 pub struct Error(Box<Parts>);

@@ -25,7 +25,7 @@ use crate::opened::OpenedSession;
 use crate::places::Places;
 use crate::probe::probe;
 use crate::served::ServedMount;
-use crate::session::{is_served, look};
+use crate::session::{ask_if_served, is_served, look};
 use crate::sources::ShownManifest;
 
 /// Files of an added manifest that may be asked for before it is shown.
@@ -140,8 +140,8 @@ pub async fn layers(
     cancel: &CancellationToken,
 ) -> Result<LayersReport, Error> {
     unless_cancelled(cancel, async {
-        if is_served(found).await? {
-            ask(found, Request::Layers, None).await
+        if let Some(layers) = ask_if_served(found, Request::Layers, None).await? {
+            Ok(layers)
         } else if found.meta.read_only {
             // Manifests that were added to a read-only mount were gone when it ended.
             let first = Stack::first(&found.meta.manifests);

@@ -36,7 +36,7 @@ use crate::opened::{OpenedSession, fetcher, naming_fsck};
 use crate::places::Places;
 use crate::prefetching::PrefetchStats;
 use crate::probe::{Probed, probe};
-use crate::remembering::{not_remembered, remember};
+use crate::remembering::{not_remembered, remember, remember_discarded};
 use crate::remote::{CommitReport, Fetched, LastError, StatusReport, UnmountReport};
 use crate::report::{ReportAtEnd, WrittenReport, check_files};
 use crate::served::{Ended, PATIENCE, ServedMount};
@@ -292,9 +292,11 @@ impl Mount {
             // No commit needs the room any more, and on a full disk what comes next does.
             session.vfs().release_reserve();
             // What it published is known from here on without it.
-            match remember(&self.places, meta, &session.vfs().commits()) {
-                Err(error) if is_discarded => not_remembered(&error),
-                remembered => remembered?,
+            let commits = session.vfs().commits();
+            if !is_discarded {
+                remember(&self.places, meta, &commits)?;
+            } else if let Err(error) = remember_discarded(&self.places, meta, &commits) {
+                not_remembered(&error);
             }
         }
         session.discard()?;

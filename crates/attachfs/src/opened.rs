@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use attachfs_commit::{
-    CommitOptions, Observer, OpenSession, OpenSessionError, commit, commits, preview, rehearse,
-    touched,
+    CommitError, CommitOptions, Observer, OpenSession, OpenSessionError, commit, commits, preview,
+    rehearse, touched,
 };
 use attachfs_durable::HashBytes;
 use attachfs_fetch::{DiskCache, Fetcher};
@@ -19,7 +19,7 @@ use attachfs_vfs::overlay::CommitRecord;
 use attachfs_vfs::{Frozen, OpenWriters, Settings, Vfs};
 
 use crate::arguments::{CommitArguments, DiffArguments, OutgoingLinks};
-use crate::error::{Error, would_stop};
+use crate::error::{Error, not_told, would_stop};
 use crate::index::base_of;
 use crate::logs;
 use crate::places::Places;
@@ -92,7 +92,29 @@ pub(crate) fn naming_fsck(error: OpenSessionError, id: &SessionId) -> Error {
     ))
 }
 
+/// As [`naming_fsck`], of what could not be read for a commit, or for who looks at what changed.
+fn naming_lost(
+    error: CommitError,
+    id: &SessionId,
+    tell: impl FnOnce(CommitError) -> Error,
+) -> Error {
+    let is_lost = matches!(error, CommitError::Written { .. });
+    let error = tell(error);
+    if !is_lost {
+        return error;
+    }
+    error.advise(format!(
+        "once it is not mounted, `attachfs fsck {id}` names every file whose bytes are damaged or missing; with --repair those that lost \
+         theirs are empty, and a commit asks about them"
+    ))
+}
+
 impl OpenedSession {
+    /// An error of a look at what changed.
+    fn not_told(&self, error: CommitError) -> Error {
+        naming_lost(error, &self.meta.id, not_told)
+    }
+
     /// Takes over a session that no process has, to commit it.
     pub(crate) fn take_over(
         session: Session,
@@ -164,7 +186,9 @@ impl OpenedSession {
         let upload = UploadOptions::default();
         // Not in the futures of all that wait for it: it is large.
         let committing = Box::pin(commit(&self.session, store, &options, upload, observer));
-        let outcome = committing.await?;
+        let outcome = committing
+            .await
+            .map_err(|error| naming_lost(error, &self.meta.id, Error::from))?;
         let publish = arguments.publish.as_ref();
         let (session, address) = (self.session.session(), store.address());
         Ok(CommitReport {
@@ -205,10 +229,11 @@ impl OpenedSession {
         };
         let is_hashed = how.hash;
         let preview = if is_hashed {
-            Box::pin(preview(&self.session, &options, observer)).await?
+            Box::pin(preview(&self.session, &options, observer)).await
         } else {
-            Box::pin(touched(&self.session, &options)).await?
+            Box::pin(touched(&self.session, &options)).await
         };
+        let preview = preview.map_err(|error| self.not_told(error))?;
         Ok(DiffReport::new(&self.meta, &preview, is_hashed))
     }
 
@@ -222,34 +247,15 @@ impl OpenedSession {
             return Err(read_only());
         }
         let options = arguments.options(&self.meta)?;
-        let rehearsed = Box::pin(rehearse(&self.session, &options, observer)).await?;
-        let stop = rehearsed.stop.map(would_stop);
+        let rehearsed = Box::pin(rehearse(&self.session, &options, observer)).await;
+        let rehearsed = rehearsed.map_err(|error| self.not_told(error))?;
+        let stop = rehearsed.stop;
+        let stop = stop.map(|error| naming_lost(error, &self.meta.id, would_stop));
         Ok(RehearsalReport {
             diff: DiffReport::new(&self.meta, &rehearsed.preview, true),
             would_stop: stop.as_ref().map(Failure::from),
             would_resume: rehearsed.resumes,
         })
-    }
-
-    /// Whether all that is not committed lies outside of the output directories, so that a commit leaves it again.
-    pub(crate) async fn is_all_outside(&self) -> Result<bool, Error> {
-        if self.meta.output_dirs.is_empty() {
-            return Ok(false);
-        }
-        let arguments = CommitArguments {
-            skip_open: true,
-            links: OutgoingLinks::Skip,
-            ..CommitArguments::default()
-        };
-        let options = CommitOptions {
-            wait: Duration::ZERO,
-            skip_long: true,
-            ..arguments.options(&self.meta)?
-        };
-        let preview = Box::pin(touched(&self.session, &options)).await?;
-        let account = &preview.account;
-        let left = account.open.len() + account.links.len() + account.too_long.len();
-        Ok(preview.changes.is_empty() && left == 0 && !account.left_out.is_empty())
     }
 
     /// The requests to the store since the mount.
@@ -281,10 +287,22 @@ impl OpenedSession {
     }
 
     pub(crate) async fn status(&self, mounted: bool) -> Result<StatusReport, Error> {
-        let uncommitted = if self.meta.read_only {
-            0
+        Ok(self.status_and_place(mounted).await?.0)
+    }
+
+    /// How it is, and whether there is something that is not committed and all of it lies outside of the output directories, so that a commit
+    /// leaves it again.
+    pub(crate) async fn status_and_place(
+        &self,
+        mounted: bool,
+    ) -> Result<(StatusReport, bool), Error> {
+        let (uncommitted, all_outside) = if self.meta.read_only {
+            (0, false)
         } else {
-            attachfs_commit::uncommitted(&self.session).await?
+            let dirs = CommitArguments::default().options(&self.meta)?.output_dirs;
+            let found = attachfs_commit::uncommitted(&self.session, &dirs).await;
+            let found = found.map_err(|error| self.not_told(error))?;
+            (found.paths, found.all_outside)
         };
         let frozen = self.vfs().freeze();
         let namespace = frozen.as_ref().map(Frozen::namespace);
@@ -314,7 +332,7 @@ impl OpenedSession {
         };
         let unfinished = self.has_unfinished_commit();
         let committed = self.committed()?;
-        Ok(StatusReport {
+        let status = StatusReport {
             session: self.meta.id.to_string(),
             mount_point: self.meta.mount_point.clone(),
             mounted,
@@ -347,7 +365,8 @@ impl OpenedSession {
             early_upload: None,
             log: self.log.clone(),
             metrics: None,
-        })
+        };
+        Ok((status, all_outside))
     }
 }
 

@@ -23,6 +23,16 @@ pub(crate) fn remember(
     Ok(places.sessions().ended().add(meta, commits, now)?)
 }
 
+/// Writes down, durably, that a session is about to be deleted with all that was not committed, and what it published.
+pub(crate) fn remember_discarded(
+    places: &Places,
+    meta: &SessionMeta,
+    records: &[CommitRecord],
+) -> Result<(), Error> {
+    places.sessions().ended().add_discarded(&meta.id)?;
+    remember(places, meta, records)
+}
+
 /// What the records of commits say was published.
 fn published(records: &[CommitRecord], store: &str) -> Vec<EndedCommit> {
     let commits = finished(records).map(|commit| EndedCommit {
@@ -55,14 +65,14 @@ pub(crate) fn not_remembered(error: &Error) {
     );
 }
 
-/// As [`remember`], for a session that no process has mounted.
+/// As [`remember_discarded`], for a session that no process has mounted.
 pub(crate) fn remember_left(places: &Places, session: &Session) -> Result<(), Error> {
     let records = match commits_in(&session.journal_path()) {
         // A read-only session has no journal, and a half deleted one has none any more.
         Err(JournalError::Durable(error)) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
         records => records.map_err(attachfs_vfs::OpenError::from)?,
     };
-    remember(places, session.meta(), &records)
+    remember_discarded(places, session.meta(), &records)
 }
 
 /// The records of commits that a journal has.

@@ -176,9 +176,29 @@ impl ServedMount {
         let end = end.get_or_insert(Ended::Kept.into());
         // Before the commit, which reads too.
         let reports = self.write_reports().await;
-        let status = self.session.status(false).await?;
+        // Nothing changes any more.
+        let (status, all_outside) = match self.session.status_and_place(false).await {
+            Ok(found) => found,
+            // It is unmounted all the same, and the client should hear of both.
+            Err(error) => {
+                let report = UnmountReport {
+                    kept: true,
+                    commit_failure: Some(Failure::from(&error)),
+                    held,
+                    reports,
+                    trace_failure,
+                    log: logs::of_session(&self.dir).filter(|_| self.own_log),
+                    ..UnmountReport::of(&self.session.meta.id, mount_point)
+                };
+                self.save().await;
+                end.ended = Ended::Kept;
+                end.told = Some((arguments, report.clone()));
+                return Ok(report);
+            }
+        };
         let mut report = UnmountReport {
             uncommitted: status.uncommitted,
+            all_outside,
             set_aside: status.set_aside,
             set_aside_in: status.set_aside_in,
             held,
@@ -191,9 +211,6 @@ impl ServedMount {
             trace_failure,
             ..UnmountReport::of(&self.session.meta.id, mount_point)
         };
-        if report.uncommitted > 0 {
-            report.all_outside = self.session.is_all_outside().await?;
-        }
         let is_default = self.session.meta.commit_on_unmount;
         let asked = arguments.clone();
         // Who detached it may have asked for a commit, too.
@@ -260,7 +277,7 @@ impl ServedMount {
             report.kept = false;
             return report;
         }
-        let status = match self.session.status(false).await {
+        let (status, all_outside) = match self.session.status_and_place(false).await {
             Ok(status) => status,
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
@@ -272,10 +289,7 @@ impl ServedMount {
         report.uncommitted = status.uncommitted;
         report.set_aside = status.set_aside;
         report.set_aside_in = status.set_aside_in;
-        if report.uncommitted > 0 {
-            // Advice only.
-            report.all_outside = self.session.is_all_outside().await.unwrap_or(false);
-        }
+        report.all_outside = all_outside;
         let has_nothing = status.uncommitted == 0
             && status.set_aside == 0
             && status.commits == 0

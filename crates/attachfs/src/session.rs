@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use attachfs_commit::Observer;
 use attachfs_manifest::ParseHashError;
-use attachfs_session::{Request, Session, SessionEntry, SessionMeta};
+use attachfs_session::{ControlError, Request, Session, SessionEntry, SessionMeta};
 use attachfs_store::S3Access;
 use attachfs_vfs::Settings;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -41,6 +42,28 @@ pub(crate) async fn is_served(found: &SessionEntry) -> Result<bool, Error> {
     Ok(false)
 }
 
+/// The answer of the process that has a session, `None` if none has it. A process that ends and does not begin with the request any more
+/// is waited for.
+pub(crate) async fn ask_if_served<T: DeserializeOwned>(
+    found: &SessionEntry,
+    request: Request,
+    observer: Option<&dyn Observer>,
+) -> Result<Option<T>, Error> {
+    let deadline = Instant::now() + ENDS_WITHIN;
+    while is_served(found).await? {
+        match ask(found, request.clone(), observer).await {
+            Err(error)
+                if matches!(error.cause(), Some(ControlError::NotBegun))
+                    && Instant::now() < deadline =>
+            {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+            answer => return answer.map(Some),
+        }
+    }
+    Ok(None)
+}
+
 /// Fails with [`FailureClass::Usage`](crate::FailureClass::Usage) if `said`, what somebody typed, says something else than what the process of a
 /// mount was started with: that process does the work, and would not hear of it. Does nothing if no process has the session.
 pub async fn require_same_access(
@@ -52,10 +75,9 @@ pub async fn require_same_access(
         return Ok(());
     }
     unless_cancelled(cancel, async {
-        if !is_served(found).await? {
+        let Some(used) = ask_if_served::<S3Access>(found, Request::Access, None).await? else {
             return Ok(());
-        }
-        let used: S3Access = ask(found, Request::Access, None).await?;
+        };
         let unused = said.options_beside(&used);
         if unused.is_empty() {
             return Ok(());
@@ -70,6 +92,22 @@ pub async fn require_same_access(
     .await
 }
 
+/// The answer of the process that has a session, or of what is done here if none has it.
+async fn served_or<T: DeserializeOwned>(
+    found: &SessionEntry,
+    request: Request,
+    observer: &Cancellable<'_, dyn Observer + '_>,
+    here: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    let answer = async {
+        match ask_if_served(found, request, Some(observer)).await? {
+            Some(answer) => Ok(answer),
+            None => here.await,
+        }
+    };
+    observer.run(answer).await
+}
+
 /// How a session is.
 pub async fn status(
     found: &SessionEntry,
@@ -78,8 +116,8 @@ pub async fn status(
     cancel: &CancellationToken,
 ) -> Result<StatusReport, Error> {
     unless_cancelled(cancel, async {
-        if is_served(found).await? {
-            ask(found, Request::Status, None).await
+        if let Some(status) = ask_if_served(found, Request::Status, None).await? {
+            Ok(status)
         } else if found.meta.read_only {
             Ok(left_read_only(found))
         } else {
@@ -139,16 +177,12 @@ pub async fn diff(
     // What is wrong with them is told before anything is asked.
     how.chosen.patterns()?;
     let observer = Cancellable::new(observer, cancel);
-    let diff = async {
-        if is_served(found).await? {
-            let options = value(&how)?;
-            ask(found, Request::Diff { options }, Some(&observer)).await
-        } else {
-            let session = look(found, places, access, cancel).await?;
-            session.diff(how, &observer).await
-        }
+    let options = value(&how)?;
+    let here = async {
+        let session = look(found, places, access, cancel).await?;
+        session.diff(how, &observer).await
     };
-    observer.run(diff).await
+    served_or(found, Request::Diff { options }, &observer, here).await
 }
 
 /// What [`commit`] would do with the same arguments, up to what it asks the store: nothing is sent, and nothing written.
@@ -162,17 +196,13 @@ pub async fn rehearse(
 ) -> Result<RehearsalReport, Error> {
     arguments.options(&found.meta)?;
     let observer = Cancellable::new(observer, cancel);
-    let rehearsal = async {
-        if is_served(found).await? {
-            let as_commit = arguments.clone();
-            let options = value(&Show::Commit { as_commit })?;
-            ask(found, Request::Diff { options }, Some(&observer)).await
-        } else {
-            let session = look(found, places, access, cancel).await?;
-            session.rehearse(arguments, &observer).await
-        }
+    let as_commit = arguments.clone();
+    let options = value(&Show::Commit { as_commit })?;
+    let here = async {
+        let session = look(found, places, access, cancel).await?;
+        session.rehearse(arguments, &observer).await
     };
-    observer.run(rehearsal).await
+    served_or(found, Request::Diff { options }, &observer, here).await
 }
 
 /// The bytes of a manifest that a session published, as they are kept in it, in the format that `arguments` ask for.
@@ -206,16 +236,12 @@ pub async fn commit(
     // What is wrong with it is told before anything is asked.
     arguments.options(&found.meta)?;
     let observer = Cancellable::new(observer, cancel);
-    let commit = async {
-        if is_served(found).await? {
-            let options = value(arguments)?;
-            ask(found, Request::Commit { options }, Some(&observer)).await
-        } else {
-            let session = open(found, places, access, cancel).await?;
-            session.commit(arguments, &observer).await
-        }
+    let options = value(arguments)?;
+    let here = async {
+        let session = open(found, places, access, cancel).await?;
+        session.commit(arguments, &observer).await
     };
-    observer.run(commit).await
+    served_or(found, Request::Commit { options }, &observer, here).await
 }
 
 /// How long a process may have a session before it answers, or after it stopped doing so.
@@ -248,11 +274,11 @@ pub async fn discard(
 }
 
 async fn discard_in_any_state(found: &SessionEntry, places: &Places) -> Result<(), Error> {
-    if !is_served(found).await? {
+    let options = Value::Null;
+    let asked = ask_if_served::<()>(found, Request::Discard { options }, None);
+    if asked.await?.is_none() {
         return discard_left(found, places);
     }
-    let options = Value::Null;
-    ask::<()>(found, Request::Discard { options }, None).await?;
     if is_left_soon(found).await? && is_there(found) {
         // It answered before it deleted the session: what kept it from that is told here.
         discard_left(found, places)?;

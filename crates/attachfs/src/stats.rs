@@ -13,11 +13,10 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use crate::cancel::unless_cancelled;
-use crate::client::ask;
 use crate::counts::MountCounts;
 use crate::error::Error;
 use crate::prefetching::PrefetchStats;
-use crate::session::is_served;
+use crate::session::ask_if_served;
 
 /// So many open files are told by name.
 pub(crate) const MOST_OPEN_FILES: usize = 1000;
@@ -360,12 +359,12 @@ impl StatsReport {
 /// What is counted of a mount. Fails with [`FailureClass::Usage`](crate::FailureClass::Usage) if the session is not mounted.
 pub async fn stats(found: &SessionEntry, cancel: &CancellationToken) -> Result<StatsReport, Error> {
     unless_cancelled(cancel, async {
-        if !is_served(found).await? {
+        let asked = ask_if_served::<StatsReport>(found, Request::Stats, None);
+        let Some(mut report) = asked.await? else {
             let id = &found.meta.id;
             let sentence = format!("session {id} is not mounted: nothing is counted of it");
             return Err(Error::usage(sentence).advise("`attachfs list` shows what is mounted"));
-        }
-        let mut report: StatsReport = ask(found, Request::Stats, None).await?;
+        };
         if !report.open_files.is_empty() {
             let mount_point = report.mount_point.clone();
             let looked = tokio::task::spawn_blocking(move || attachfs_mount::open_by(&mount_point));

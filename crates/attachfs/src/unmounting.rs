@@ -9,6 +9,7 @@
 //! Several may ask for the same end at once, and one may ask again after it was interrupted: who comes second waits for the first
 //! and tells the same result. So all three are looked at again whenever one turns into another.
 
+mod ended;
 mod taking_away;
 #[cfg(test)]
 mod tests;
@@ -16,15 +17,17 @@ mod tests;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use attachfs_commit::{Account, Observer};
+use attachfs_commit::Observer;
 use attachfs_manifest::ContentHash;
 use attachfs_session::{
-    ControlError, EndedSession, Failure, FailureClass, Request, Session, SessionEntry, SessionError,
+    ControlError, Failure, FailureClass, Request, Session, SessionEntry, SessionError,
 };
 use attachfs_store::{ManifestKey, Metadata, S3Access};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::ended::discarded;
+pub use self::ended::report_of_ended;
 use self::taking_away::take_away;
 use crate::arguments::{CommitArguments, UnmountArguments};
 use crate::cancel::unless_cancelled;
@@ -38,7 +41,7 @@ use crate::message::value;
 use crate::opened::{OpenedSession, read_only};
 use crate::places::Places;
 use crate::remembering::remember;
-use crate::remote::{CommitReport, PublishedManifest, UnmountReport};
+use crate::remote::{CommitReport, UnmountReport};
 use crate::session::{BEGINS_WITHIN, LOOK_AGAIN, diff_bytes, is_left_soon, is_there, unseen};
 use crate::store::open_store;
 
@@ -136,7 +139,8 @@ impl Ending<'_> {
     async fn run(&self) -> Result<UnmountReport, Error> {
         let request = self.request;
         // None is later than any time.
-        let deadline = Instant::now().checked_add(request.timeout);
+        let begun = Instant::now();
+        let deadline = begun.checked_add(request.timeout);
         let mut broke_off = false;
         loop {
             let is_late = deadline.is_some_and(|deadline| Instant::now() >= deadline);
@@ -145,6 +149,9 @@ impl Ending<'_> {
                 Err(error) => error,
             };
             match error.cause() {
+                Some(ControlError::NotBegun) if begun.elapsed() < HANDED_OVER_WITHIN => {
+                    tokio::time::sleep(LOOK_AGAIN).await;
+                }
                 // A process that was killed a moment ago may still have had its socket: look again.
                 Some(ControlError::Closed | ControlError::Connection(_)) if !broke_off => {
                     broke_off = true;
@@ -298,10 +305,16 @@ impl Ending<'_> {
         Ok(())
     }
 
-    /// Tells what a session published that is gone: another process has ended it.
+    /// Tells what a session published that is gone: another process has ended it. Fails if it was to be committed, and somebody has discarded it.
     async fn tell_ended(&self) -> Result<UnmountReport, Error> {
         let meta = &self.found.meta;
-        let ended = self.places.sessions().ended().find(meta.id.as_str())?;
+        let sessions = self.places.sessions();
+        let list = sessions.ended();
+        let ended = list.find(meta.id.as_str())?;
+        let wants_commit = self.request.commit.is_some() || meta.commit_on_unmount;
+        if wants_commit && list.is_discarded(&meta.id)? {
+            return Err(discarded(&meta.id, ended.as_ref()));
+        }
         let mut report = match ended {
             Some(ended) => report_of_ended(&ended),
             // It had published nothing.
@@ -460,30 +473,5 @@ fn is_gone(found: &SessionEntry) -> Result<bool, Error> {
         Ok(meta) => Ok(meta.id != found.meta.id),
         Err(SessionError::Missing(_)) => Ok(true),
         Err(error) => Err(error.into()),
-    }
-}
-
-/// What an unmount says of a session that has ended: where its last manifest is.
-pub fn report_of_ended(ended: &EndedSession) -> UnmountReport {
-    let commit = ended.commits.last().map(|last| CommitReport {
-        session: ended.session.to_string(),
-        manifest: Some(PublishedManifest {
-            hash: last.hash.clone(),
-            address: last.address.clone(),
-            key: last.key.clone(),
-            generation: last.generation,
-            time: Some(ended.ended),
-        }),
-        unchanged: true,
-        nothing_to_resume: false,
-        published: None,
-        resumed: None,
-        account: Account::default(),
-    });
-    UnmountReport {
-        kept: false,
-        ended: true,
-        commit,
-        ..UnmountReport::of(&ended.session, ended.mount_point.clone())
     }
 }

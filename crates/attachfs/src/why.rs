@@ -16,7 +16,6 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use crate::cancel::unless_cancelled;
-use crate::client::ask;
 use crate::error::{Doing as _, Error};
 use crate::layering::blocking;
 use crate::list::find;
@@ -24,7 +23,7 @@ use crate::message::value;
 use crate::places::Places;
 use crate::remote::LastError;
 use crate::served::ServedMount;
-use crate::session::is_served;
+use crate::session::ask_if_served;
 use crate::sources::ShownManifest;
 
 /// The request to the process that serves the mount.
@@ -170,13 +169,13 @@ pub async fn why(
         Error::usage(sentence).because(error)
     })?;
     unless_cancelled(cancel, async {
-        if !is_served(&found).await? {
-            let sentence = format!("no process serves the mount of session {}", found.meta.id);
-            return Err(Error::usage(sentence).advise("take it up first, with `mount --session`"));
-        }
         let path = within.to_owned();
         let options = value(&WhyArguments { path })?;
-        ask(&found, Request::Why { options }, None).await
+        let asked = ask_if_served(&found, Request::Why { options }, None);
+        asked.await?.ok_or_else(|| {
+            let sentence = format!("no process serves the mount of session {}", found.meta.id);
+            Error::usage(sentence).advise("take it up first, with `mount --session`")
+        })
     })
     .await
 }

@@ -19,7 +19,7 @@ use attachfs_durable::{
     Facts, FileStamp, Kind, Mounted, act_as, may_all_read, mounted, open_file_through_links,
     path_of_bytes, user_numbers,
 };
-use attachfs_manifest::{ChunkSize, File, ManifestPath, Mtime, Node};
+use attachfs_manifest::{ChunkSize, File, ManifestPath, Mtime, Node, PathError};
 use attachfs_scan::{
     CrossMounts, EntryKind, Progress, ScanError, ScanOptions, SkipReason, SymlinkPolicy, scan,
 };
@@ -93,8 +93,14 @@ pub enum CollapseError {
     #[error("\"{0}\" in it is more than {DEEPEST} directories deep")]
     TooDeep(ManifestPath),
     /// The path of what is in it is too long for a manifest.
-    #[error("no manifest can hold the path of \"{0}\" in it")]
-    TooLong(ManifestPath),
+    #[error("no manifest can hold the path of \"{path}\" in it")]
+    TooLong {
+        /// What.
+        path: ManifestPath,
+        /// Why.
+        #[source]
+        source: PathError,
+    },
     /// The disk did not answer.
     #[error("what is there cannot be told: no answer within {} s", ANSWERS_WITHIN.as_secs())]
     Silent,
@@ -343,8 +349,10 @@ fn add_dir(
             return Err(CollapseError::TooDeep(entry.path));
         }
         let joined = [at.as_bytes(), b"/", entry.path.as_bytes()].concat();
-        let place =
-            ManifestPath::new(&joined).map_err(|_| CollapseError::TooLong(entry.path.clone()))?;
+        let place = ManifestPath::new(&joined).map_err(|source| CollapseError::TooLong {
+            path: entry.path.clone(),
+            source,
+        })?;
         match entry.kind {
             EntryKind::Dir => {
                 asked.require_readable(&real.join(path_of_bytes(entry.path.as_bytes())), None)?;

@@ -1,5 +1,6 @@
 //! Why a commit stopped. Then nothing is published, and nothing is lost.
 
+use std::error::Error as _;
 use std::fmt;
 
 use attachfs_durable::Writer;
@@ -9,7 +10,7 @@ use attachfs_manifest::{
     ChunkSize, ContentHash, DiffError, DowngradeError, ManifestPath, PathError, SnapshotError,
 };
 use attachfs_session::{SessionError, Taint};
-use attachfs_store::ParseKeyError;
+use attachfs_store::{ManifestKey, ParseKeyError};
 use attachfs_transfer::{MOST_CHUNKS, PublishError, TransferError};
 use attachfs_tree::LayerError;
 use attachfs_vfs::FsError;
@@ -54,6 +55,21 @@ pub struct OutgoingLink {
     pub text: Vec<u8>,
 }
 
+/// An object that a commit names, that the store has lost, and of which the session does not have the bytes any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LostObject {
+    /// The file that it is of.
+    pub path: ManifestPath,
+    /// Its hash.
+    pub object: ContentHash,
+}
+
+impl fmt::Display for LostObject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of \"{}\"", self.object, self.path)
+    }
+}
+
 fn list<T>(items: &[T], show: impl Fn(&T) -> String) -> String {
     const SHOWN: usize = 10;
     let mut text: Vec<String> = items.iter().take(SHOWN).map(show).collect();
@@ -71,6 +87,14 @@ fn shown_link(link: &OutgoingLink) -> String {
 fn tainted(taint: &Taint) -> String {
     let files = list(&taint.files, |file| format!("\"{file}\""));
     format!("{} in {files} has the hash {}", taint.object, taint.found)
+}
+
+/// Whether a file could not be read because it is not there.
+fn is_missing(error: &FsError) -> bool {
+    error
+        .source()
+        .and_then(|cause| cause.downcast_ref::<std::io::Error>())
+        .is_some_and(|cause| cause.kind() == std::io::ErrorKind::NotFound)
 }
 
 /// Why a commit stopped.
@@ -152,6 +176,19 @@ pub enum CommitError {
     /// The overlay could not be read.
     #[error("cannot read the written files")]
     Overlay(#[from] FsError),
+    /// The bytes of a written file are not in scratch, or cannot be read there.
+    #[error("the bytes that were written to \"{path}\" {}", if is_missing(source) {
+        "are missing from the session"
+    } else {
+        "cannot be read"
+    })]
+    Written {
+        /// The file in the mount.
+        path: ManifestPath,
+        /// Why.
+        #[source]
+        source: FsError,
+    },
     /// Bytes of the base that an output keeps could not be read.
     #[error("cannot read the bytes of the base that \"{path}\" keeps")]
     Base {
@@ -181,6 +218,21 @@ pub enum CommitError {
     /// Hashing or uploading failed. Running the commit again continues where it stopped.
     #[error("the outputs could not be uploaded")]
     Transfer(#[from] TransferError),
+    /// An interrupted commit cannot be finished: the store has lost objects that it names, and the session does not have their bytes any more.
+    #[error(
+        "the store has lost objects of the commit that was interrupted, and the session does not have their bytes, because they are an input's or the file was \
+         changed since: {}; the manifest of that commit, \"{key}\", {}",
+        list(objects, ToString::to_string),
+        if *may_be_public { "is in the store or may be" } else { "was not published" }
+    )]
+    Lost {
+        /// The objects that are nowhere.
+        objects: Vec<LostObject>,
+        /// The key of the commit's manifest.
+        key: ManifestKey,
+        /// Whether readers may have the manifest. If not, the session can be committed anew.
+        may_be_public: bool,
+    },
     /// The manifest could not be published, or its state in the store is unknown. Running the commit again
     /// finds out.
     #[error(transparent)]
@@ -256,6 +308,11 @@ pub enum CommitError {
 }
 
 impl CommitError {
+    /// Whether bytes that were written are not in the session any more.
+    pub fn is_lost(&self) -> bool {
+        matches!(self, Self::Written { source, .. } if is_missing(source))
+    }
+
     /// Whether a disk was full.
     pub(crate) fn is_full_disk(&self) -> bool {
         use std::io::ErrorKind::{QuotaExceeded, StorageFull};

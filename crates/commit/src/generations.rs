@@ -79,7 +79,7 @@ impl Before {
     }
 
     /// The node that readers of the earlier commits have at a path.
-    fn at(&self, tree: &LayeredBase, path: &ManifestPath) -> Option<Node> {
+    pub(crate) fn at(&self, tree: &LayeredBase, path: &ManifestPath) -> Option<Node> {
         match self.read().get(path) {
             Some(node) => node.clone(),
             None => base_at(tree, path),

@@ -12,7 +12,7 @@ use attachfs_manifest::{ChunkSize, Content, ContentHash, File, ManifestPath, Mti
 use attachfs_transfer::{
     ChunkSource, FileToStore, Phase, ProgressEvent, Reporter, TransferError, hash_source,
 };
-use attachfs_tree::{FileContent, Ino, Mapping};
+use attachfs_tree::{FileContent, Ino, Mapping, Namespace};
 use attachfs_vfs::NotQuiescent;
 use attachfs_vfs::overlay::CleanFile;
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -86,6 +86,38 @@ struct Done {
     clean: CleanFile,
     written: Vec<ChunkSource>,
     assembly: Option<Assembly>,
+}
+
+/// The objects of a written file, hashed again.
+pub(crate) enum Rehashed {
+    Done {
+        /// Those that are not the base's.
+        objects: Vec<ChunkSource>,
+        /// The file that they are in, if they had to be put together.
+        assembly: Option<Assembly>,
+    },
+    /// The file with these names is being written to.
+    Busy(Vec<OpenFile>),
+}
+
+/// Hashes a written file as it is now, to send objects of it.
+pub(crate) async fn rehash(
+    session: &OpenSession,
+    namespace: &Namespace,
+    file: Unhashed,
+) -> Result<Rehashed, CommitError> {
+    let work = Work {
+        session,
+        namespace,
+        purpose: Purpose::Commit,
+    };
+    Ok(match work.hash(file).await? {
+        Ended::Busy(_, files) => Rehashed::Busy(files),
+        Ended::Done(done) => Rehashed::Done {
+            objects: done.written,
+            assembly: done.assembly,
+        },
+    })
 }
 
 impl Commit<Planned> {
@@ -229,7 +261,7 @@ impl Commit<Planned> {
 
 struct Work<'a> {
     session: &'a OpenSession,
-    namespace: &'a attachfs_tree::Namespace,
+    namespace: &'a Namespace,
     purpose: Purpose,
 }
 
@@ -276,7 +308,7 @@ impl Work<'_> {
         let quiescent = match quiesce(self.session.vfs(), file.ino).await {
             Ok(quiescent) => quiescent,
             Err(NotQuiescent::Open | NotQuiescent::Elsewhere) => return busy(file).await,
-            Err(NotQuiescent::Failed(error)) => return Err(error.into()),
+            Err(NotQuiescent::Failed(error)) => return Err(file.not_read(error)),
         };
         let (scratch, path, stamp) = (
             Arc::clone(quiescent.file()),

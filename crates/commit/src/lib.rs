@@ -7,7 +7,7 @@
 //!
 //! Publishing exists only on [`Uploaded`], so no manifest is in the store before every chunk it
 //! names was confirmed. The intent is durable before the PUT, with the manifest's bytes; after a
-//! crash, and once the store was asked for each chunk again, the same bytes go to the same key again, under `If-None-Match: *`. Then either that is
+//! crash, and once the store was asked for each chunk again and given what it had lost, the same bytes go to the same key again, under `If-None-Match: *`. Then either that is
 //! what the store has, or someone else's manifest is there and nothing is overwritten. Everything
 //! before the intent is simply done again: hashing gives the same hashes, uploading finds the
 //! objects there.
@@ -32,6 +32,7 @@ mod publish;
 mod quiet;
 mod readback;
 mod rehearse;
+mod resend;
 mod run;
 mod size;
 mod states;
@@ -47,7 +48,7 @@ pub use account::Account;
 pub use choice::Patterns;
 pub use collapse::CollapseError;
 pub use early::{EarlyCounts, EarlyOptions, EarlyUpload, SentEarly};
-pub use error::{CommitError, OpenFile, OutgoingLink};
+pub use error::{CommitError, LostObject, OpenFile, OutgoingLink};
 pub use generations::check_total;
 pub use handed::handed_over;
 pub use hash::Hashed;
@@ -61,4 +62,4 @@ pub use run::{Outcome, commit, preview};
 pub use size::LargeFile;
 pub use states::{Commit, CommitOptions, CommitStep, HandedFormat, Links, Observer};
 pub use tainted::taints;
-pub use uncommitted::{is_uncommitted, touched, uncommitted};
+pub use uncommitted::{Uncommitted, is_uncommitted, touched, uncommitted};

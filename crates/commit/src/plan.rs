@@ -8,8 +8,8 @@ use attachfs_transfer::Silent;
 use attachfs_tree::{
     ChangedPath, Changes, FileContent, Ino, Kind, Namespace, PathChange, Timestamp,
 };
-use attachfs_vfs::Frozen;
 use attachfs_vfs::overlay::{CleanFile, ScratchStamp};
+use attachfs_vfs::{Frozen, FsError};
 
 use crate::account::Account;
 use crate::error::{CommitError, OpenFile, OutgoingLink};
@@ -37,6 +37,14 @@ pub(crate) struct Unhashed {
 }
 
 impl Unhashed {
+    /// The error if its bytes in scratch cannot be had: it names the file.
+    pub(crate) fn not_read(&self, source: FsError) -> CommitError {
+        match self.paths().next() {
+            Some(path) => CommitError::Written { path, source },
+            None => source.into(),
+        }
+    }
+
     /// The file's names.
     pub(crate) fn paths(&self) -> impl Iterator<Item = ManifestPath> {
         self.paths.iter().map(|(path, _)| path.clone())
@@ -60,6 +68,27 @@ pub(crate) struct Outgoing {
     pub(crate) changed: Option<Timestamp>,
     /// Whether the last commit put what it shows.
     is_shown: bool,
+}
+
+impl Outgoing {
+    /// A link of the mount, and what the last commit that put what it shows knew of it, if one did.
+    pub(crate) fn new(
+        namespace: &Namespace,
+        link: OutgoingLink,
+        ino: Ino,
+        shown: Option<&CleanFile>,
+    ) -> Self {
+        let attributes = namespace.attributes(ino);
+        let changed = attributes.ctime;
+        let is_input = namespace.base().kind(ino).is_some();
+        Self {
+            link,
+            ino,
+            owner: attributes.uid.filter(|_| !is_input),
+            changed,
+            is_shown: shown.is_some_and(|shown| shown.changed == changed),
+        }
+    }
 }
 
 /// Changed paths that are not committed: in the result they stay as the last commit left them.
@@ -325,17 +354,10 @@ impl Planner<'_> {
         match self.resolve(&path, &text) {
             Some(target) => put(planned, path, Node::Symlink(target), base),
             None => {
-                let attributes = self.namespace.attributes(ino);
-                let changed = attributes.ctime;
-                let is_input = self.namespace.base().kind(ino).is_some();
                 let shown = self.clean.get(&ino);
-                self.links.push(Outgoing {
-                    link: OutgoingLink { path, text },
-                    ino,
-                    owner: attributes.uid.filter(|_| !is_input),
-                    changed,
-                    is_shown: shown.is_some_and(|shown| shown.changed == changed),
-                });
+                let link = OutgoingLink { path, text };
+                self.links
+                    .push(Outgoing::new(self.namespace, link, ino, shown));
             }
         }
     }

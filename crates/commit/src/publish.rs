@@ -5,12 +5,13 @@
 //! that. Before the PUT the intent is durable in the journal; [`Unfinished`](crate::unfinished::Unfinished) is an intent whose commit was interrupted. An intent is dropped by the
 //! next one: if another manifest has its key, its own can never be published, and the commit gets the next free number.
 
+use std::borrow::Borrow;
 use std::collections::{HashMap, HashSet};
 use std::io;
 
 use attachfs_durable::read_own_file;
 use attachfs_manifest::wire::{Format, Manifest, encode_diff};
-use attachfs_manifest::{ChunkSize, ContentHash, Node};
+use attachfs_manifest::{ChunkSize, ContentHash, File, Node};
 use attachfs_session::{Session, SessionError};
 use attachfs_store::{ManifestKey, ManifestStore, Metadata, StoreError};
 use attachfs_transfer::{ChunkSource, PublishError, TransferError, Uploader, publish_manifest};
@@ -82,7 +83,13 @@ impl Commit<Hashed> {
                 // What cannot be written is told before anything is sent.
                 of_files(&Manifest::Diff(diff_of(tree, &node_changes, None)?))?;
             }
-            let named = named_objects(&node_changes, chunk_size);
+            let files = node_changes
+                .iter()
+                .filter_map(|change| match &change.after {
+                    Some(Node::File(file)) => Some(file),
+                    _ => None,
+                });
+            let named = named_objects(files, chunk_size);
             let wanted = written
                 .iter()
                 .filter(|chunk| named.contains_key(&chunk.hash));
@@ -132,21 +139,21 @@ impl Commit<Hashed> {
     }
 }
 
-/// The objects that changes name, and their lengths.
+/// The objects of some files, and their lengths.
 pub(crate) fn named_objects(
-    changes: &[NodeChange],
+    files: impl IntoIterator<Item = impl Borrow<File>>,
     chunk_size: ChunkSize,
 ) -> HashMap<ContentHash, u64> {
-    let files = changes.iter().filter_map(|change| match &change.after {
-        Some(Node::File(file)) => Some(objects(file, chunk_size)),
-        _ => None,
-    });
-    files.flatten().collect()
+    let mut named = HashMap::new();
+    for file in files {
+        named.extend(objects(file.borrow(), chunk_size));
+    }
+    named
 }
 
 /// The objects of a file and their lengths.
 pub(crate) fn objects(
-    file: &attachfs_manifest::File,
+    file: &File,
     chunk_size: ChunkSize,
 ) -> impl Iterator<Item = (ContentHash, u64)> {
     let cut = if file.content.hashes().len() > 1 {

@@ -49,9 +49,7 @@ pub async fn commit(
     let uploader = Uploader::new(chunks, upload);
     let resumed = match Unfinished::find(vfs) {
         Some(unfinished) => {
-            let expected = options.expect_parent;
-            let finished =
-                unfinished.finish(session, store.as_ref(), &uploader, expected, observer);
+            let finished = unfinished.finish(session, store.as_ref(), &uploader, options, observer);
             match finished.await {
                 // It is dropped: the next one says what it said.
                 Err(failed) if failed.is_to_begin_anew && !options.only_resume => {
@@ -108,13 +106,15 @@ pub async fn commit(
             account,
         },
         None => {
-            // What was published is the resumed one's, and what was left out this one's.
+            // What was published is the resumed one's, which alone had to send anything, and what was left out this one's.
             let account = match &resumed {
                 Some(done) => Account {
                     added: done.account.added,
                     changed: done.account.changed,
                     deleted: done.account.deleted,
                     bytes: done.account.bytes,
+                    uploaded_objects: done.account.uploaded_objects,
+                    uploaded_bytes: done.account.uploaded_bytes,
                     ..account
                 },
                 None => account,

@@ -39,7 +39,10 @@ pub(crate) fn check_sizes(
     for file in files {
         let size = match &file.content {
             FileContent::Mapped(mapping) => mapping.size,
-            FileContent::Base | FileContent::Scratch => vfs.scratch_stamp(file.ino)?.size,
+            FileContent::Base | FileContent::Scratch => {
+                let stamp = vfs.scratch_stamp(file.ino);
+                stamp.map_err(|error| file.not_read(error))?.size
+            }
         };
         sizes.extend(file.paths().next().map(|path| (path, size)));
     }

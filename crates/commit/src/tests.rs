@@ -4,6 +4,7 @@ mod choosing;
 mod early;
 mod generations;
 mod interrupted;
+mod lost;
 mod ordering;
 mod selecting;
 mod special;

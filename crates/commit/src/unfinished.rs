@@ -1,21 +1,23 @@
 //! A commit that was interrupted after its intent was recorded: its manifest may be in the store, or not.
+//!
+//! What it is follows from the bytes of its manifest, which the session has kept, and not from the mount: that may show something else by now.
 
-use attachfs_manifest::ContentHash;
-use attachfs_manifest::wire::decode;
+use attachfs_manifest::wire::{Manifest, decode};
+use attachfs_manifest::{Change, ContentHash, Diff, Node};
 use attachfs_session::Session;
-use attachfs_store::ManifestStore;
-use attachfs_transfer::{TransferError, Uploader};
-use attachfs_tree::Ino;
+use attachfs_store::{ManifestKey, ManifestStore};
+use attachfs_transfer::Uploader;
 use attachfs_vfs::Vfs;
-use attachfs_vfs::overlay::CommitRecord;
+use attachfs_vfs::overlay::{CleanFile, CommitRecord};
 
 use crate::account::Account;
 use crate::error::CommitError;
-use crate::generations::{Before, read_total};
+use crate::generations::{Before, NodeChange};
 use crate::history::{Committed, numbers, parse_key};
 use crate::open::OpenSession;
 use crate::publish::{Published, is_taken, named_objects, same_parent, send, stored_hash};
-use crate::states::{CommitStep, Observer};
+use crate::resend::{Resent, send_again};
+use crate::states::{CommitOptions, CommitStep, Observer};
 
 /// A commit with a recorded intent and no recorded end.
 #[derive(Debug)]
@@ -24,7 +26,7 @@ pub(crate) struct Unfinished {
     key: String,
     hash: ContentHash,
     /// The files whose bytes it has.
-    files: Vec<Ino>,
+    clean: Vec<CleanFile>,
 }
 
 impl Unfinished {
@@ -40,51 +42,70 @@ impl Unfinished {
                 generation,
                 key,
                 hash,
-                files: clean.into_iter().map(|file| file.ino).collect(),
+                clean,
             }),
             CommitRecord::Published { .. } => None,
         }
     }
 
     /// Finishes the commit, once the store has all its objects: that they were confirmed before the intent may be long ago, and what
-    /// answered then may not have been the store. Fails if another parent of its diff is expected, if its key is taken, and if an object is missing.
+    /// answered then may not have been the store. What the store lacks is sent again. Fails if another parent of its diff is expected, if its key is
+    /// taken, and if nobody has the bytes of an object any more.
     pub(crate) async fn finish(
         self,
         open: &OpenSession,
         store: &dyn ManifestStore,
         uploader: &Uploader,
-        expected: Option<ContentHash>,
+        options: &CommitOptions,
         observer: &dyn Observer,
     ) -> Result<Published, NotFinished> {
         let Self {
             generation,
             key,
             hash,
-            files,
+            clean,
         } = self;
         let (session, vfs) = (open.session(), open.vfs());
         let bytes = Session::read_commit(session.dir(), generation, hash)?;
-        if let (Some(expected), Some(found)) = (expected, decode(&bytes)?.1.parent()) {
+        let key = parse_key(&key)?;
+        let (_, Manifest::Diff(diff)) = decode(&bytes)? else {
+            let damaged = CommitError::Damaged(format!("the commit \"{key}\" is no diff"));
+            return Err(damaged.into());
+        };
+        if let (Some(expected), Some(found)) = (options.expect_parent, diff.parent()) {
             same_parent(expected, found)?;
         }
-        let key = parse_key(&key)?;
-        let (account, named) = whole(vfs, session, generation)?;
-        if let Err(error) = uploader.confirm(&named, observer).await {
-            let is_lacking = matches!(error, TransferError::Unconfirmed { .. });
-            // A commit that was begun anew would be the sibling of one that readers may have seen. If the store does not say, it may be public.
-            let is_unpublished = is_lacking
-                && stored_hash(store, &key)
-                    .await
-                    .is_ok_and(|found| found != Some(hash));
-            return Err(NotFinished {
-                error: error.into(),
-                is_to_begin_anew: is_unpublished,
-            });
+        let mut account = account_of(&diff, open)?;
+        let files = diff.changes().filter_map(|(_, change)| match change {
+            Change::Put(Node::File(file)) => Some(file),
+            _ => None,
+        });
+        let named = named_objects(files, diff.chunk_size());
+        let named: Vec<_> = named.into_iter().collect();
+        let lacking = uploader.lacking(&named, observer).await?;
+        if !lacking.is_empty() {
+            let sent = send_again(open, &diff, &lacking, &clean, options, uploader, observer);
+            let failed = match sent.await {
+                Ok(Resent { report, lost }) if lost.is_empty() => {
+                    account.uploaded_objects = report.uploaded.count;
+                    account.uploaded_bytes = report.uploaded.bytes;
+                    None
+                }
+                Ok(Resent { lost: objects, .. }) => Some(CommitError::Lost {
+                    objects,
+                    key: key.clone(),
+                    may_be_public: true,
+                }),
+                Err(error) => Some(error),
+            };
+            if let Some(error) = failed {
+                return Err(NotFinished::lacking(error, store, &key, hash).await);
+            }
         }
         send(store, &key, bytes.into()).await?;
         observer.step(CommitStep::Sent);
         vfs.record_commit(CommitRecord::Published { generation })?;
-        open.early().committed(files);
+        open.early().committed(clean.iter().map(|file| file.ino));
         let committed = Committed {
             generation,
             key,
@@ -102,6 +123,41 @@ pub(crate) struct NotFinished {
     pub(crate) is_to_begin_anew: bool,
 }
 
+impl NotFinished {
+    /// Why the store could not be given all objects.
+    async fn lacking(
+        error: CommitError,
+        store: &dyn ManifestStore,
+        key: &ManifestKey,
+        hash: ContentHash,
+    ) -> Self {
+        if !matches!(error, CommitError::Lost { .. } | CommitError::Busy(_)) {
+            return error.into();
+        }
+        // A commit that was begun anew would be the sibling of one that readers may have seen.
+        let may_be_public = match stored_hash(store, key).await {
+            Ok(found) => found == Some(hash),
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, "whether a manifest is in the store cannot be told");
+                true
+            }
+        };
+        let error = match error {
+            CommitError::Lost { objects, key, .. } => CommitError::Lost {
+                objects,
+                key,
+                may_be_public,
+            },
+            other => other,
+        };
+        Self {
+            error,
+            is_to_begin_anew: !may_be_public,
+        }
+    }
+}
+
 impl<E: Into<CommitError>> From<E> for NotFinished {
     fn from(error: E) -> Self {
         let error = error.into();
@@ -113,21 +169,30 @@ impl<E: Into<CommitError>> From<E> for NotFinished {
     }
 }
 
-/// The numbers of a commit, and the objects that its diff names.
-fn whole(
-    vfs: &Vfs,
-    session: &Session,
-    generation: u32,
-) -> Result<(Account, Vec<(ContentHash, u64)>), CommitError> {
+/// The numbers of a commit.
+fn account_of(diff: &Diff, open: &OpenSession) -> Result<Account, CommitError> {
     let mut account = Account::default();
-    let frozen = vfs.freeze().ok_or(CommitError::ReadOnly)?;
+    let frozen = open.vfs().freeze().ok_or(CommitError::ReadOnly)?;
     let tree = frozen.namespace().base();
-    let before = Before::load(session, &numbers(&vfs.commits()), tree)?;
-    let after = read_total(session, generation)?;
-    let changes = before.node_changes(tree, &after);
-    for change in &changes {
-        account.count(change);
+    let before = Before::load(open.session(), &numbers(&open.vfs().commits()), tree)?;
+    for (path, change) in diff.changes() {
+        let path = path.to_owned();
+        let put = match change {
+            // It is counted with what takes its place.
+            Change::DeleteDir | Change::DeleteFile if diff.at(&path).len() > 1 => continue,
+            Change::DeleteDir | Change::DeleteFile => None,
+            Change::Put(node) => Some(node),
+        };
+        let was_there = before.at(tree, &path);
+        // A diff also lists the directories above what it changes.
+        if put == Some(Node::Dir) && was_there == Some(Node::Dir) {
+            continue;
+        }
+        account.count(&NodeChange {
+            path,
+            before: was_there,
+            after: put,
+        });
     }
-    let named = named_objects(&changes, tree.chunk_size());
-    Ok((account, named.into_iter().collect()))
+    Ok(account)
 }

@@ -82,11 +82,14 @@ fn copy_data(source: &File, range: Range<u64>, target: &File, offset: u64) -> io
 /// Reads `range` of a file, whatever its position is. Shorter than the range only where the
 /// file ends. The caller bounds the range: this much memory is taken.
 pub fn read_range(file: &File, range: Range<u64>) -> io::Result<Bytes> {
-    let too_much = || io::Error::from(io::ErrorKind::OutOfMemory);
-    let len = usize::try_from(range.end.saturating_sub(range.start)).map_err(|_| too_much())?;
-    let (mut memory, start) = buffer::reserve(len).map_err(|_| too_much())?;
+    let len = usize::try_from(range.end.saturating_sub(range.start)).map_err(too_much)?;
+    let (mut memory, start) = buffer::reserve(len).map_err(too_much)?;
     platform::read_at(file, &mut memory, len, range.start)?;
     Ok(buffer::appended((memory, start)))
+}
+
+fn too_much(error: impl std::error::Error + Send + Sync + 'static) -> io::Error {
+    io::Error::new(io::ErrorKind::OutOfMemory, error)
 }
 
 /// Reads from `offset` on until `bytes` are full or the file ends, and says how many bytes that were. On Windows

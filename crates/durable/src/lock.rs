@@ -14,7 +14,7 @@ use crate::{DurableError, platform};
 #[derive(Debug)]
 pub struct FileLock {
     path: PathBuf,
-    _file: File,
+    file: File,
 }
 
 impl FileLock {
@@ -38,7 +38,7 @@ impl FileLock {
         match file.try_lock() {
             Ok(()) => Ok(Some(Self {
                 path: path.to_owned(),
-                _file: file,
+                file,
             })),
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(source)) => Err(DurableError::new("lock", path, source)),
@@ -61,7 +61,10 @@ impl FileLock {
     pub(crate) fn is_taken(path: &Path, file: &File) -> Result<bool, DurableError> {
         check(&platform::standing(file).at("look at", path)?, Wanted::File).at("trust", path)?;
         match file.try_lock_shared() {
-            Ok(()) => Ok(false),
+            Ok(()) => {
+                release(file);
+                Ok(false)
+            }
             Err(TryLockError::WouldBlock) => Ok(true),
             Err(TryLockError::Error(source)) => {
                 Err(DurableError::new("look at the lock", path, source))
@@ -73,6 +76,18 @@ impl FileLock {
     pub fn path(&self) -> &Path {
         &self.path
     }
+}
+
+impl Drop for FileLock {
+    fn drop(&mut self) {
+        release(&self.file);
+    }
+}
+
+/// Not with the descriptor alone: a process that is being started may have that, too, and the lock with it.
+fn release(file: &File) {
+    // It fails if the system has taken the lock away, as one of a network may.
+    let _ = file.unlock();
 }
 
 #[cfg(test)]
@@ -87,6 +102,19 @@ mod tests {
         assert!(FileLock::try_exclusive(&path).unwrap().is_none());
         drop(held);
         assert!(path.exists());
+        assert!(FileLock::try_exclusive(&path).unwrap().is_some());
+    }
+
+    /// As a process has it that another thread is just starting.
+    #[test]
+    fn a_lock_that_is_dropped_is_free_although_another_descriptor_of_its_file_is_open() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let held = FileLock::try_exclusive(&path).unwrap().unwrap();
+        let copy = held.file.try_clone().unwrap();
+        drop(held);
+        assert!(!FileLock::is_held(&path).unwrap());
+        assert!(!FileLock::is_taken(&path, &copy).unwrap());
         assert!(FileLock::try_exclusive(&path).unwrap().is_some());
     }
 

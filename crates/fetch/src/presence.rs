@@ -342,7 +342,7 @@ mod tests {
         }
 
         async fn whole(&self) -> WholeOnDisk {
-            for _ in 0..10_000 {
+            for _ in 0..60_000 {
                 if let Some(whole) = self.fetcher.whole_on_disk(&self.layout()) {
                     return whole;
                 }

@@ -210,7 +210,6 @@ async fn a_body_that_always_breaks_is_an_error_and_not_short_data() {
     let bench = Bench::new().await;
     let options = S3Options {
         max_attempts: Some(2),
-        operation_timeout: Duration::from_secs(1),
         first_wait: Duration::from_millis(5),
         ..bench.options()
     };
@@ -233,7 +232,7 @@ async fn a_body_that_stops_is_given_up() {
         ..bench.options()
     };
     let store = S3Store::connect(options).await.unwrap();
-    let (hash, _) = put(&store, 70_000).await;
+    let (hash, _) = put(&bench.store().await, 70_000).await;
     bench
         .server
         .add(Rule::on("GET", Mishap::Stall { after: 1000 }));

@@ -46,4 +46,4 @@ pub use publish::{PublishError, publish_manifest};
 pub use snapshot::{HashOptions, HashReport, NamedFile, Unreadable, snapshot, upload_named};
 pub use source::{ChunkSource, FileToStore, SourceFile};
 pub use summary::{Failed, Summary, Tally, error_chain};
-pub use upload::{SeenObjects, UploadOptions, UploadReport, Uploader};
+pub use upload::{LackingObject, SeenObjects, UploadOptions, UploadReport, Uploader};

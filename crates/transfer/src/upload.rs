@@ -104,6 +104,17 @@ impl UploadReport {
     }
 }
 
+/// An object that a store does not have as it should.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LackingObject {
+    /// Its hash.
+    pub hash: ContentHash,
+    /// How many bytes it should have.
+    pub expected: u64,
+    /// How many the store has; `None` if it has no such object.
+    pub found: Option<u64>,
+}
+
 /// How an object came to be in the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
@@ -230,6 +241,25 @@ impl Uploader {
         chunks: &[(ContentHash, u64)],
         progress: &dyn Progress,
     ) -> Result<(), TransferError> {
+        let lacking = self.lacking(chunks, progress).await?;
+        match lacking.first() {
+            None => Ok(()),
+            Some(first) => Err(TransferError::Unconfirmed {
+                count: lacking.len() as u64,
+                first: first.hash,
+                expected: first.expected,
+                found: first.found,
+            }),
+        }
+    }
+
+    /// Asks the store for each of these objects: those that are not there with these lengths (in bytes), by their hashes. Fails where
+    /// the store does not say.
+    pub async fn lacking(
+        &self,
+        chunks: &[(ContentHash, u64)],
+        progress: &dyn Progress,
+    ) -> Result<Vec<LackingObject>, TransferError> {
         let chunks: HashMap<ContentHash, u64> = chunks.iter().copied().collect();
         let meter = Meter::new(Phase::Check, chunks.len() as u64, 0);
         let jobs = chunks.into_iter().map(|(hash, expected)| {
@@ -238,21 +268,19 @@ impl Uploader {
                 let _slot = uploader.slots.take().await;
                 let found = readable_len(&*uploader.store, hash).await?;
                 meter.finished(|| hash.to_string());
-                Ok((found != Some(expected)).then_some((hash, expected, found)))
+                let lacking = LackingObject {
+                    hash,
+                    expected,
+                    found,
+                };
+                Ok((found != Some(expected)).then_some(lacking))
             }
         });
-        let mut wrong = Vec::new();
-        let collect = |answer| wrong.extend(answer);
+        let mut lacking = Vec::new();
+        let collect = |answer| lacking.extend(answer);
         run_all(jobs, self.most_in_flight(), &meter, progress, collect).await?;
-        match wrong.iter().min() {
-            None => Ok(()),
-            Some(&(first, expected, found)) => Err(TransferError::Unconfirmed {
-                count: wrong.len() as u64,
-                first,
-                expected,
-                found,
-            }),
-        }
+        lacking.sort_unstable();
+        Ok(lacking)
     }
 
     /// As many requests as there will ever be at once.

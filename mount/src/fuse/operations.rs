@@ -88,6 +88,7 @@ impl<F: FileSystem> Filesystem for Adapter<F> {
             gid,
             atime: atime.map(set_time),
             mtime: mtime.map(set_time),
+            keeps_mtime: self.pages.are_written_late(),
         };
         self.ask("setattr", number, reply, |fs, reply| {
             // While the kernel changes a length, it writes no pages back.

@@ -6,7 +6,7 @@
 //!
 //! With the kernel's write-back cache all that is written is first in its pages, through whatever handle. Then it flushes them by itself before
 //! it sets times, at each close, and before it lets go of a handle; and the length and the time of modification that it has of a file are
-//! the true ones. It reads the rest of a page that is written in part, also through a handle that was opened for writing only, and it
+//! the true ones. A length that it sets without a time (truncate(2) to the length that the file has) leaves the time as it is. It reads the rest of a page that is written in part, also through a handle that was opened for writing only, and it
 //! appends by itself.
 //!
 //! A file that the kernel has itself (`passthrough.rs`) has no pages here, and what is read of it before and after may be others:

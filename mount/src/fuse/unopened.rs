@@ -9,7 +9,8 @@
 //! So who reads again what the kernel has in its page cache, names and attributes included, sends no message. The file
 //! system is opened as ever, once for all who read a file, and decides as ever whether it may be read. The kernel does not say when
 //! nobody needs a file any more: it is closed when it was not read for a while, when the kernel forgets its node, or when there
-//! are too many.
+//! are too many. A listing is kept much longer: the kernel gives its own copy to many readers and asks for nothing, and when a manifest
+//! that is added makes it drop that copy, those who are half-way go on here, at a place in the listing that the copy was of.
 
 use std::fmt::Debug;
 use std::hash::Hash;
@@ -27,9 +28,10 @@ use parking_lot::Mutex;
 
 /// Files and listings that are kept open.
 pub(super) const MOST_FILES: usize = 512;
-const MOST_LISTINGS: usize = 128;
+const MOST_LISTINGS: usize = 16_384;
 /// How long one is kept that nobody reads, and how often that is looked at.
 const IDLE: Duration = Duration::from_secs(10);
+const IDLE_LISTING: Duration = Duration::from_hours(1);
 const LOOK: Duration = Duration::from_secs(5);
 /// The bits of an offset in a listing that are the entry's place; those above are the listing's number, and the sign stays free.
 const PLACE_BITS: u32 = 40;
@@ -152,7 +154,7 @@ impl<F: FileSystem> Unopened<F> {
                 return;
             };
             table.files.close_unread_for(IDLE);
-            table.listings.close_unread_for(IDLE);
+            table.listings.close_unread_for(IDLE_LISTING);
         }
     }
 }

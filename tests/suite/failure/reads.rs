@@ -227,7 +227,7 @@ fn a_read_from_a_store_that_is_silent_holds_up_nobody() {
         reader.wait().with_code(128 + 9);
         machine.ok(args!["umount", &mount.dir]);
         assert!(
-            begun.elapsed() < Duration::from_secs(20),
+            begun.elapsed() < Duration::from_mins(1),
             "{:?}",
             begun.elapsed()
         );

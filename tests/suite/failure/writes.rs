@@ -167,7 +167,7 @@ fn a_commit_that_hangs_is_cancelled_by_its_user() {
             has_ended(pid)
         });
         commit.wait().with_code(15);
-        assert!(begun.elapsed() < Duration::from_secs(10));
+        assert!(begun.elapsed() < Duration::from_mins(1));
         machine.server().heal();
         machine
             .ok(args!["commit", &mount.session])

@@ -77,7 +77,7 @@ fn the_journey_in_steps(machine: &Machine) {
     machine.ok(args!["status", at]).printing("mounted at");
     machine
         .ok(args!["commit", "--dry-run", at])
-        .printing("would commit 1 added, 1 changed");
+        .printing("would commit 2 changed paths: 1 added, 1 changed");
     assert_eq!(machine.published(session).len(), 0);
 
     // While it is mounted; then what came later, as a second diff.

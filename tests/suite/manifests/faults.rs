@@ -359,9 +359,9 @@ fn large_manifests_take_no_time_to_speak_of() {
         let joined = made(machine, args!["join", &full, "a/b/c"]);
         assert!(joined.len() > 1_000_000);
         assert_eq!(made(machine, args!["merge", &old, &new]), text(&new));
-        // The debug build on a busy machine takes a second or two for all of them.
+        // The debug build takes a second or two for all of them, and on a busy machine some more.
         assert!(
-            start.elapsed() < Duration::from_secs(20),
+            start.elapsed() < Duration::from_mins(1),
             "{:?}",
             start.elapsed()
         );

@@ -137,6 +137,11 @@ pub(crate) fn would_stop(error: CommitError) -> Error {
     of_stopped("the commit would stop", error)
 }
 
+/// The error of a look at what changed, when no commit was asked for.
+pub(crate) fn not_told(error: CommitError) -> Error {
+    of_stopped("what changed cannot be told", error)
+}
+
 fn of_stopped(sentence: &str, error: CommitError) -> Error {
     let class = error.class();
     let advice = match &error {
@@ -147,6 +152,17 @@ fn of_stopped(sentence: &str, error: CommitError) -> Error {
             Some("`--symlinks skip` leaves them out, `--symlinks collapse` puts what they show")
         }
         CommitError::UnheldLinks(_) => Some("`--symlinks skip` leaves them out"),
+        CommitError::Lost {
+            may_be_public: true,
+            ..
+        } => Some(
+            "the session is kept; put the objects back into the store (`attachfs store sync` from a store that has them, or `attachfs snapshot` of the files as \
+             they were) and commit once more; if they are gone for good, remove that manifest from the store: then the next commit is begun anew with what the session has",
+        ),
+        CommitError::Lost {
+            may_be_public: false,
+            ..
+        } => Some("the session is kept; `commit` without --resume begins anew with what it has"),
         _ if class == FailureClass::Incomplete => Some(
             "nothing is lost, the session has all of it; commit once more when that is mended, and it goes on",
         ),
@@ -205,9 +221,13 @@ fn of_commit(error: &CommitError) -> FailureClass {
         CommitError::Busy(_) | CommitError::LeftOpen(_) | CommitError::Cut => FailureClass::Busy,
         CommitError::Transfer(error) => of_transfer(error, FailureClass::Incomplete),
         CommitError::Base { source, .. } => of_fetch(source, FailureClass::Incomplete),
+        // The session lost them.
+        error if error.is_lost() => FailureClass::Integrity,
+        CommitError::Written { source, .. } => of_overlay(source, FailureClass::Incomplete),
         CommitError::Overlay(error) => of_overlay(error, FailureClass::Incomplete),
         CommitError::Session(error) => of_session(error),
         CommitError::Publish(error) => of_publish(error, FailureClass::Incomplete),
+        CommitError::Lost { .. } => FailureClass::Incomplete,
         CommitError::Damaged(_)
         | CommitError::Total { .. }
         | CommitError::Key { .. }
@@ -317,6 +337,7 @@ fn of_control(error: &ControlError) -> FailureClass {
     match error {
         // What it had done is in the session.
         ControlError::Closed | ControlError::Connection(_) => FailureClass::Incomplete,
+        ControlError::NotBegun => FailureClass::Busy,
         ControlError::Connect { .. }
         | ControlError::NotTrusted { .. }
         | ControlError::Silent { .. }

@@ -18,11 +18,10 @@ use super::file;
 use super::money::Prices;
 use super::written::WrittenReport;
 use crate::cancel::{cancelled, unless_cancelled};
-use crate::client::ask;
 use crate::error::{Doing as _, Error};
 use crate::layering::blocking;
 use crate::served::ServedMount;
-use crate::session::is_served;
+use crate::session::ask_if_served;
 
 /// How long making and writing reports may take.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -146,13 +145,13 @@ fn make_and_write(
 /// What was used of a mount so far. Fails with [`FailureClass::Usage`](crate::FailureClass::Usage) if the session is not mounted.
 pub async fn report(found: &SessionEntry, cancel: &CancellationToken) -> Result<UseReport, Error> {
     unless_cancelled(cancel, async {
-        if !is_served(found).await? {
+        let asked = ask_if_served(found, Request::Report, None);
+        asked.await?.ok_or_else(|| {
             let id = &found.meta.id;
             let sentence = format!("session {id} is not mounted: nothing is known of its use");
             let advice = "`mount --report FILE` writes a report when a mount ends";
-            return Err(Error::usage(sentence).advise(advice));
-        }
-        ask(found, Request::Report, None).await
+            Error::usage(sentence).advise(advice)
+        })
     })
     .await
 }

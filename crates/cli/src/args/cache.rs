@@ -55,7 +55,9 @@ fn parse_age(text: &str) -> Result<Duration, String> {
         "d" => 86_400,
         _ => return Err(WRONG.to_owned()),
     };
-    let number: u64 = number.parse().map_err(|_| WRONG.to_owned())?;
+    let number: u64 = number
+        .parse()
+        .map_err(|error| format!("{WRONG}: {error}"))?;
     let seconds = number.checked_mul(seconds);
     // A hundred years; what is longer was meant otherwise.
     let seconds = seconds.filter(|&seconds| seconds <= 100 * 366 * 86_400);
@@ -213,5 +215,7 @@ mod tests {
         for text in ["", "5", "d", "1w", "-1d", "99999999d"] {
             assert!(parse_age(text).is_err(), "{text}");
         }
+        let error = parse_age("-1d").unwrap_err();
+        assert!(error.ends_with("invalid digit found in string"), "{error}");
     }
 }

@@ -189,7 +189,12 @@ fn changes_after(report: &DiffReport, would: &str) -> String {
     } else if report.changes.is_empty() {
         format!("{would} nothing: nothing changed")
     } else {
-        format!("{would} {}, {}", changes(account), bytes(account.bytes))
+        let paths = count(report.changes.len() as u64, "changed path");
+        format!(
+            "{would} {paths}: {}, {}",
+            changes(account),
+            bytes(account.bytes)
+        )
     };
     text + &would + "\n" + &left(account, &report.session) + &doubts(account)
 }

@@ -54,7 +54,7 @@ pub(crate) fn dispatch(args: Args) -> Result<(), Failure> {
             Verb::Add(add) => layering::add(&globals, add).await,
             Verb::Layers(session) => layering::layers(&globals, session).await,
             Verb::Why(args) => why::why(&globals, args).await,
-            Verb::List(list) => sessions::list(&globals, &list),
+            Verb::List(list) => sessions::list(&globals, &list).await,
             Verb::Status(session) => sessions::status(&globals, session).await,
             Verb::Report(args) => report::report(&globals, args).await,
             Verb::Stats(args) => stats::stats(&globals, args).await,

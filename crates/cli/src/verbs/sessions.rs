@@ -27,8 +27,12 @@ struct ListedSession {
     store: Option<String>,
     created: Option<i64>,
     read_only: Option<bool>,
-    /// What was written and not committed; `null` where that is not known.
-    uncommitted: Option<Uncommitted>,
+    /// Paths that changed and are not committed, as `status` counts them; `null` where that is not known.
+    uncommitted: Option<u64>,
+    /// The lengths together of the files that were written since.
+    uncommitted_bytes: Option<u64>,
+    /// When it was changed for the last time, in seconds since 1970.
+    changed: Option<i64>,
     #[serde(with = "attachfs::path_json")]
     dir: PathBuf,
 }
@@ -48,7 +52,9 @@ impl ListedSession {
             store: Some(found.meta.store.address),
             created: Some(found.meta.created.seconds),
             read_only: Some(found.meta.read_only),
-            uncommitted,
+            uncommitted: uncommitted.and_then(|left| left.paths),
+            uncommitted_bytes: uncommitted.map(|left| left.bytes),
+            changed: uncommitted.map(|left| left.changed),
             dir: found.dir,
         }
     }
@@ -62,6 +68,8 @@ impl ListedSession {
             created: None,
             read_only: None,
             uncommitted: None,
+            uncommitted_bytes: None,
+            changed: None,
             dir: dir.to_owned(),
         }
     }
@@ -78,26 +86,32 @@ impl ListedSession {
                 format!("{session} {state:8} {} (read-only)\n", output::shown(at))
             }
             (Some(at), _) => {
-                let left = self.uncommitted.as_ref().map_or_else(String::new, left_in);
-                format!("{session} {state:8} {}{left}\n", output::shown(at))
+                format!("{session} {state:8} {}{}\n", output::shown(at), self.left())
             }
             (None, _) => format!("{session} {state:8} in {}\n", output::shown(dir)),
         }
     }
-}
 
-/// What is uncommitted in a session, behind its line: how much was written, and how long ago the last change was.
-fn left_in(left: &Uncommitted) -> String {
-    let ago = output::ago(left.changed);
-    if left.files == 0 {
-        return format!("  (last change {ago})");
+    /// What is uncommitted in it, behind its line: how many paths, how much was written, and how long ago the last change was.
+    fn left(&self) -> String {
+        let (Some(bytes), Some(changed)) = (self.uncommitted_bytes, self.changed) else {
+            return String::new();
+        };
+        let (bytes, ago) = (output::bytes(bytes), output::ago(changed));
+        match self.uncommitted {
+            Some(0) => format!("  (last change {ago})"),
+            Some(paths) => {
+                let paths = output::count(paths, "changed path");
+                format!("  ({paths} not committed, {bytes} written; last change {ago})")
+            }
+            None => format!(
+                "  (how many changed paths are not committed is not known, {bytes} written; last change {ago})"
+            ),
+        }
     }
-    let files = output::count(left.files, "written file");
-    let bytes = output::bytes(left.bytes);
-    format!("  ({files}, {bytes} not committed; last change {ago})")
 }
 
-pub(super) fn list(globals: &Globals, args: &List) -> Result<(), Failure> {
+pub(super) async fn list(globals: &Globals, args: &List) -> Result<(), Failure> {
     let places = places();
     if args.prune {
         return prune(globals, &places);
@@ -108,7 +122,7 @@ pub(super) fn list(globals: &Globals, args: &List) -> Result<(), Failure> {
     let mut listed = Vec::new();
     let sessions = attachfs::sessions(&places)?;
     let found: Vec<SessionEntry> = sessions.iter().flatten().cloned().collect();
-    let mut uncommitted = attachfs::uncommitted_in(&found).into_iter();
+    let mut uncommitted = attachfs::uncommitted_in(&found, &places).await.into_iter();
     let mut presence = attachfs::presence_of(&found).into_iter();
     for found in sessions {
         match found {

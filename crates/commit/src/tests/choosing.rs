@@ -27,6 +27,13 @@ async fn world() -> (Arc<MemoryStore>, World) {
     (memory, world)
 }
 
+/// The world, and a new session in it.
+async fn session() -> (Arc<MemoryStore>, World, tempfile::TempDir, Fs) {
+    let ((memory, world), dir) = (world().await, tempdir());
+    let fs = world.create(dir.path());
+    (memory, world, dir, fs)
+}
+
 fn skipping() -> CommitOptions {
     CommitOptions {
         skip_open: true,
@@ -57,8 +64,7 @@ async fn changes(world: &World, generation: u32) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_is_open_for_writing_stops_the_commit_and_is_named() {
-    let ((memory, world), dir) = (world().await, tempdir());
-    let fs = world.create(dir.path());
+    let (memory, world, _dir, fs) = session().await;
     fs.write("done", 0, b"x").unwrap();
     let writers = [fs.open("new").unwrap(), fs.open("in/a").unwrap()];
     let error = committed(&world, &fs, &CommitOptions::default()).await;
@@ -79,8 +85,7 @@ async fn a_file_that_is_open_for_writing_stops_the_commit_and_is_named() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_waits_for_the_last_close_and_then_has_all_of_it() {
-    let ((_, world), dir) = (world().await, tempdir());
-    let fs = world.create(dir.path());
+    let (_, world, _dir, fs) = session().await;
     let writer = fs.open("new").unwrap();
     let options = CommitOptions {
         wait: Duration::MAX,
@@ -114,8 +119,7 @@ impl Observer for Gone {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_that_waits_ends_when_nobody_wants_it_any_more() {
-    let ((_, world), dir) = (world().await, tempdir());
-    let fs = world.create(dir.path());
+    let (_, world, _dir, fs) = session().await;
     let writer = fs.open("new").unwrap();
     let options = CommitOptions {
         wait: Duration::MAX,
@@ -143,8 +147,7 @@ async fn a_commit_that_waits_ends_when_nobody_wants_it_any_more() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn open_files_can_be_left_out_and_come_with_the_next_commit() {
-    let ((_, world), dir) = (world().await, tempdir());
-    let fs = world.create(dir.path());
+    let (_, world, _dir, fs) = session().await;
     fs.write("done", 0, b"x").unwrap();
     let writer = fs.open("new").unwrap();
     let account = committed(&world, &fs, &skipping()).await.unwrap().account;
@@ -159,8 +162,7 @@ async fn open_files_can_be_left_out_and_come_with_the_next_commit() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_left_out_open_file_stays_as_the_last_commit_left_it() {
-    let ((_, world), dir) = (world().await, tempdir());
-    let fs = world.create(dir.path());
+    let (_, world, _dir, fs) = session().await;
     fs.write("new", 0, b"first").unwrap();
     committed(&world, &fs, &skipping()).await.unwrap();
     let writer = fs.open("new").unwrap();
@@ -175,8 +177,7 @@ async fn a_left_out_open_file_stays_as_the_last_commit_left_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn links_that_lead_out_stop_the_commit_with_a_list_or_are_left_out() {
-    let ((memory, world), dir) = (world().await, tempdir());
-    let fs = world.create(dir.path());
+    let (memory, world, _dir, fs) = session().await;
     fs.symlink("in/up", "../../secret").unwrap();
     fs.symlink("absolute", "/etc/passwd").unwrap();
     fs.symlink("beside", "/mnt/scene2/x").unwrap();
@@ -210,8 +211,7 @@ async fn links_that_lead_out_stop_the_commit_with_a_list_or_are_left_out() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_absolute_link_into_the_mount_is_one_below_the_root() {
-    let ((_, world), dir) = (world().await, tempdir());
-    let fs = world.create(dir.path());
+    let (_, world, _dir, fs) = session().await;
     fs.symlink("in/deep", "/mnt/scene/out/old").unwrap();
     fs.symlink("in/root", "/mnt/scene").unwrap();
     fs.symlink("in/root2", "/mnt/scene/").unwrap();
@@ -235,8 +235,7 @@ async fn an_absolute_link_into_the_mount_is_one_below_the_root() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn only_what_is_in_the_output_directories_is_committed() {
-    let ((_, world), dir) = (world().await, tempdir());
-    let fs = world.create(dir.path());
+    let (_, world, _dir, fs) = session().await;
     fs.write("out/frame", 0, b"x").unwrap();
     fs.unlink("out/old").unwrap();
     fs.write("in/a", 0, b"x").unwrap();
@@ -255,8 +254,7 @@ async fn only_what_is_in_the_output_directories_is_committed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn directories_above_an_output_directory_are_committed_with_it() {
-    let ((_, world), dir) = (world().await, tempdir());
-    let fs = world.create(dir.path());
+    let (_, world, _dir, fs) = session().await;
     fs.unlink("in/b").unwrap();
     fs.mkdir("in/b").unwrap();
     fs.mkdir("in/b/renders").unwrap();
@@ -272,8 +270,7 @@ async fn directories_above_an_output_directory_are_committed_with_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn committed_changes_stay_when_they_are_left_out_later() {
-    let ((_, world), dir) = (world().await, tempdir());
-    let fs = world.create(dir.path());
+    let (_, world, _dir, fs) = session().await;
     fs.write("in/new", 0, b"x").unwrap();
     fs.write("in/b", 0, b"changed").unwrap();
     committed(&world, &fs, &CommitOptions::default())
@@ -297,8 +294,7 @@ async fn written_at(
     at: &'static str,
     keep_open: bool,
 ) -> (CommitError, Fs, World, TempDir) {
-    let ((memory, world), dir) = (world().await, tempdir());
-    let fs = world.create(dir.path());
+    let (memory, world, dir, fs) = session().await;
     fs.write("new", 0, &bytes(5, 2500)).unwrap();
     fs.write("in/a", 10, b"patched").unwrap();
     let options = CommitOptions::default();
@@ -438,8 +434,7 @@ async fn a_commit_that_waits_is_planned_again_when_a_file_changes_under_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_was_open_at_a_kill_stops_the_commit_at_once_and_is_named() {
-    let ((_, world), dir) = (world().await, tempdir());
-    let fs = world.create(dir.path());
+    let (_, world, dir, fs) = session().await;
     fs.write("out/done", 0, b"x").unwrap();
     fs.write("in/half", 0, b"x").unwrap();
     for at in ["in/half", "in/a"] {
@@ -487,8 +482,7 @@ async fn a_file_that_was_open_at_a_kill_stops_the_commit_at_once_and_is_named() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_path_that_no_manifest_can_hold_stops_a_commit_and_hides_nothing_from_who_looks() {
-    let ((_, world), dir) = (world().await, tempdir());
-    let fs = world.create(dir.path());
+    let (_, world, _dir, fs) = session().await;
     let mut above = "deep".to_owned();
     fs.mkdir(&above).unwrap();
     for _ in 0..17 {
@@ -519,7 +513,7 @@ async fn a_path_that_no_manifest_can_hold_stops_a_commit_and_hides_nothing_from_
         "{paths:?}"
     );
     assert_eq!(seen.account.too_long.len(), 1);
-    let left = uncommitted(&fs.session).await.unwrap();
+    let left = uncommitted(&fs.session, &[]).await.unwrap().paths;
     assert_eq!(left, paths.len() as u64 + 1);
     // What lies outside of the output directories is left there.
     let outcome = committed(&world, &fs, &only(&["in"])).await.unwrap();
@@ -530,14 +524,13 @@ async fn a_path_that_no_manifest_can_hold_stops_a_commit_and_hides_nothing_from_
     committed(&world, &fs, &CommitOptions::default())
         .await
         .unwrap();
-    assert_eq!(uncommitted(&fs.session).await.unwrap(), 0);
+    assert_eq!(uncommitted(&fs.session, &[]).await.unwrap().paths, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_is_too_large_is_named_before_anything_is_hashed_and_the_others_are_committed_without_it()
  {
-    let ((_, world), dir) = (world().await, tempdir());
-    let fs = world.create(dir.path());
+    let (_, world, _dir, fs) = session().await;
     fs.write("in/a", 0, b"a").unwrap();
     fs.write("huge", 0, b"a few bytes").unwrap();
     let size: u64 = 5_000_000_000;
@@ -569,14 +562,13 @@ async fn a_file_that_is_too_large_is_named_before_anything_is_hashed_and_the_oth
     };
     committed(&world, &fs, &without).await.unwrap();
     assert_eq!(changes(&world, 1).await, ["+in/a"]);
-    let seen = uncommitted(&fs.session).await.unwrap();
+    let seen = uncommitted(&fs.session, &[]).await.unwrap().paths;
     assert_eq!(seen, 2, "who looks sees them");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn thousands_of_links_that_lead_deep_into_the_same_directories_are_counted_soon() {
-    let ((_, world), dir) = (world().await, tempdir());
-    let fs = world.create(dir.path());
+    let (_, _, _dir, fs) = session().await;
     let target = "n/".repeat(1900);
     for number in 0..3000 {
         let name = format!("in/link-{number}");
@@ -584,7 +576,7 @@ async fn thousands_of_links_that_lead_deep_into_the_same_directories_are_counted
     }
     let since = std::time::Instant::now();
     // The links, and the directories above what they lead to, which every reader makes.
-    assert_eq!(uncommitted(&fs.session).await.unwrap(), 4900);
+    assert_eq!(uncommitted(&fs.session, &[]).await.unwrap().paths, 4900);
     // Six million directories above them take much longer.
     assert!(since.elapsed() < Duration::from_secs(10), "{since:?}");
 }

@@ -79,8 +79,8 @@ async fn what_was_sent_early_is_neither_sent_nor_hashed_by_the_commit() {
     let fs = world.create(dir.path());
     // Before it is started: as of an earlier process.
     fs.write("out/first", 0, &bytes(3, 2 * CHUNK + 5)).unwrap();
-    let early = start(&world, &fs);
     let before = store.count(CallKind::Put);
+    let early = start(&world, &fs);
     fs.write("out/second", 0, b"second").unwrap();
     fs.write("out/no.tmp", 0, b"not chosen").unwrap();
     fs.write("elsewhere", 0, b"no output").unwrap();
@@ -125,6 +125,8 @@ async fn a_commit_has_the_bytes_of_its_moment_whatever_was_sent_before() {
         fs.write(name, 0, name.as_bytes()).unwrap();
     }
     until_sent(&fs, 3).await;
+    // Else it would be sent once more before the commit, if that is slow to begin.
+    early.stop().await;
     fs.write("out/changed", 0, b"OUT/CHANGED").unwrap();
     memory.remove(ContentHash::of(b"out/vanished"));
     let shown = fs.show(CUT).await;
@@ -135,7 +137,6 @@ async fn a_commit_has_the_bytes_of_its_moment_whatever_was_sent_before() {
     let made = world.snapshot.apply(&diff).unwrap();
     assert_eq!(made, shown);
     world.assert_readable(&made).await;
-    early.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -148,10 +149,10 @@ async fn what_was_written_as_it_was_is_committed_once_a_commit_has_looked() {
     committed(&world, &fs, &outputs()).await.unwrap();
     fs.write("out/same", 0, b"bytes").unwrap();
     fs.set_modified("out/same", 1_000_000);
-    assert_eq!(uncommitted(&fs.session).await.unwrap(), 1);
+    assert_eq!(uncommitted(&fs.session, &[]).await.unwrap().paths, 1);
     let again = committed(&world, &fs, &outputs()).await.unwrap();
     assert_eq!(again.published, None);
-    assert_eq!(uncommitted(&fs.session).await.unwrap(), 0);
+    assert_eq!(uncommitted(&fs.session, &[]).await.unwrap().paths, 0);
     // It is known by its stamp only.
     fs.write("out/same", 0, b"BYTES").unwrap();
     fs.set_modified("out/same", 1_000_000);
@@ -174,7 +175,7 @@ async fn a_commit_that_a_later_one_finished_knows_more_than_what_was_sent_before
     store.add(Rule::on(CallKind::PutManifest, fault).times(1));
     committed(&world, &fs, &outputs()).await.unwrap_err();
     committed(&world, &fs, &outputs()).await.unwrap();
-    assert_eq!(uncommitted(&fs.session).await.unwrap(), 0);
+    assert_eq!(uncommitted(&fs.session, &[]).await.unwrap().paths, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -206,7 +207,8 @@ async fn until_counted(fs: &Fs, files: u64, waiting: u64) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_counts_as_sent_or_waiting_and_only_where_a_commit_takes_it() {
     let dir = tempdir();
-    let store = Arc::new(RecordStore::new(Arc::new(MemoryStore::new())));
+    let faults = Arc::new(FaultStore::new(Arc::new(MemoryStore::new())));
+    let store = Arc::new(RecordStore::new(faults.clone()));
     let world = World::new(store.clone(), CUT, &base()).await;
     let fs = world.create(dir.path());
     fs.mkdir("out/sub").unwrap();
@@ -216,8 +218,10 @@ async fn a_file_counts_as_sent_or_waiting_and_only_where_a_commit_takes_it() {
     }
     until_counted(&fs, 2, 0).await;
     // One that was sent and is changed waits, for longer now, and does not count as sent meanwhile.
+    faults.add(Rule::on(CallKind::Put, Fault::Hold).of(ContentHash::of(b"OUT/ONE")));
     fs.write("out/one", 0, b"OUT/ONE").unwrap();
     until_counted(&fs, 1, 1).await;
+    faults.heal();
     until_counted(&fs, 2, 0).await;
     // What is renamed out of the output directories is no output, be it by a directory above it.
     fs.rename("out/one", "one").unwrap();
@@ -250,13 +254,13 @@ async fn a_store_that_hangs_keeps_neither_a_commit_nor_the_end_waiting() {
     let early = start(&world, &fs);
     fs.write("out/frame", 0, b"frame").unwrap();
     until("it is being sent", || store.struck() == 1).await;
-    let since = Instant::now();
     let outcome = committed(&world, &fs, &outputs()).await.unwrap();
     assert_eq!(outcome.account.uploaded_objects, 1);
+    // What hung was given up, else nothing would be sent any more.
     fs.write("out/next", 0, b"next").unwrap();
     until_sent(&fs, 1).await;
     early.stop().await;
-    assert!(since.elapsed() < Duration::from_secs(5), "{since:?}");
+    assert!(fs.session.early().rest().await, "it has ended");
     // Nothing more is sent.
     fs.write("out/last", 0, b"last").unwrap();
     tokio::time::sleep(Duration::from_millis(200)).await;
@@ -273,20 +277,22 @@ async fn a_file_that_the_store_refuses_is_sent_again_later_and_others_meanwhile(
     let refused = Rule::on(CallKind::Put, Fault::Before(Failure::Denied));
     store.add(refused.of(ContentHash::of(b"refused")).times(1));
     // That one comes through once the other is refused: so the store has no trouble.
-    let slow = Rule::on(CallKind::Put, Fault::Delay(Duration::from_millis(200)));
+    let slow = Rule::on(CallKind::Put, Fault::Hold);
     store.add(slow.of(ContentHash::of(b"slow")));
     fs.write("out/slow", 0, b"slow").unwrap();
     fs.write("out/refused", 0, b"refused").unwrap();
+    let since = Instant::now();
     let early = start_after(QUIET, &world, &fs, None);
     let counts = || fs.session.early().counts();
     until("it is refused", || counts().trouble.is_some()).await;
-    let since = Instant::now();
+    store.heal();
     until("the other is sent", || counts().files == 1).await;
+    // So the store is not left alone, as one is that takes nothing.
     assert!(counts().trouble.is_none());
     until_sent(&fs, 2).await;
-    // Four times as long as before, and not as long as a store is left alone that takes nothing.
+    // After the first wait one that is four times as long.
     let waited = since.elapsed();
-    assert!(waited > 3 * QUIET && waited < 12 * QUIET, "{waited:?}");
+    assert!(waited >= 5 * QUIET, "{waited:?}");
     early.stop().await;
 }
 
@@ -303,11 +309,13 @@ async fn a_store_that_takes_nothing_is_left_alone_for_some_time() {
     }
     let early = start_after(Duration::from_millis(10), &world, &fs, None);
     let counts = || fs.session.early().counts();
+    let since = Instant::now();
     until("it is refused", || counts().trouble.is_some()).await;
     tokio::time::sleep(Duration::from_secs(2)).await;
-    // What was under way when the first one failed.
+    // What was under way when the first one failed, each time that the store was tried.
     let asked = store.struck();
-    assert!((1..=40).contains(&asked), "{asked}");
+    let tried = 1 + since.elapsed().as_secs() as usize / 5;
+    assert!((1..=40 * tried).contains(&asked), "{asked}");
     assert!(counts().waiting >= 60, "{:?}", counts());
     early.stop().await;
 }
@@ -332,9 +340,9 @@ async fn outputs_are_sent_early_while_a_commit_waits_for_one_that_is_open() {
     };
     let (outcome, ()) = tokio::join!(committed(&world, &fs, &waiting), job);
     let account = outcome.unwrap().account;
-    // Early upload or the commit sends the file that was open.
+    // Early upload or the commit sends the file that was open. Early upload may have to pause before it knows that it has.
     assert!(account.early_objects >= 1);
-    assert_eq!(account.early_objects + account.uploaded_objects, 2);
+    assert_eq!(account.present_objects + account.uploaded_objects, 2);
     // It pauses again as long as the commit works, and goes on after it.
     fs.write("out/later", 0, b"later").unwrap();
     until_sent(&fs, 1).await;

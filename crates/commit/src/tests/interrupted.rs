@@ -9,27 +9,27 @@ use attachfs_store::fault::{Failure, Fault, FaultStore, Rule};
 use attachfs_store::{
     CallKind, DirectoryStore, ManifestStore as _, MemoryStore, Metadata, PutOutcome, Store,
 };
-use attachfs_transfer::{PublishError, TransferError};
+use attachfs_transfer::PublishError;
 use attachfs_vfs::overlay::CommitRecord;
 
 use crate::testing::{CUT, Fs, Given, World, bytes, committed, copy_dir, tempdir, watched};
 use crate::{CommitError, CommitOptions, CommitStep, Patterns};
 
-fn base() -> Vec<(&'static str, Given)> {
+pub(super) fn base() -> Vec<(&'static str, Given)> {
     vec![
         ("big", Given::File(bytes(1, 3500))),
         ("d/x", Given::File(bytes(2, 10))),
     ]
 }
 
-fn work(fs: &Fs) {
+pub(super) fn work(fs: &Fs) {
     fs.write("big", 1500, b"patched").unwrap();
     fs.write("new", 0, &bytes(9, 2500)).unwrap();
     fs.rename("d", "moved").unwrap();
 }
 
 /// Every manifest in a store directory.
-fn manifests(store: &Path) -> BTreeMap<String, Vec<u8>> {
+pub(super) fn manifests(store: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut found = BTreeMap::new();
     let mut open = vec![store.join("Manifests")];
     while let Some(dir) = open.pop() {
@@ -136,7 +136,7 @@ async fn writes_after_the_intent_go_into_the_next_commit() {
     assert_eq!(outcome.account.changed, 1);
 }
 
-async fn faulty() -> (Arc<FaultStore>, Arc<MemoryStore>, World) {
+pub(super) async fn faulty() -> (Arc<FaultStore>, Arc<MemoryStore>, World) {
     let memory = Arc::new(MemoryStore::new());
     let world = World::new(memory.clone(), CUT, &base()).await;
     let store = Arc::new(FaultStore::new(memory.clone()));
@@ -188,48 +188,6 @@ async fn a_manifest_whose_sending_failed_is_sent_again_and_one_that_arrived_is_f
         assert_eq!(memory.manifests(), [World::key(1)]);
         let stored = memory.get_manifest(&World::key(1)).await.unwrap();
         assert_eq!(stored.bytes, expected);
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_interrupted_commit_whose_objects_the_store_has_lost_is_begun_anew() {
-    // One whose manifest has arrived is not: readers may have seen it.
-    for (fault, is_public) in [
-        (Fault::Before(Failure::Other), false),
-        (Fault::After(Failure::Other), true),
-    ] {
-        let ((store, memory, world), dir) = (faulty().await, tempdir());
-        let fs = world.create(dir.path());
-        fs.write("new", 0, b"of the job").unwrap();
-        store.add(Rule::on(CallKind::PutManifest, fault).times(1));
-        store.add(Rule::on(CallKind::GetManifest, Fault::Before(Failure::Other)).times(1));
-        committed(&world, &fs, &CommitOptions::default())
-            .await
-            .unwrap_err();
-        memory.remove(ContentHash::of(b"of the job"));
-        let resume = CommitOptions {
-            only_resume: true,
-            ..CommitOptions::default()
-        };
-        let refused = committed(&world, &fs, &resume).await.unwrap_err();
-        assert!(
-            matches!(
-                refused,
-                CommitError::Transfer(TransferError::Unconfirmed { .. })
-            ),
-            "{refused:?}"
-        );
-        let outcome = committed(&world, &fs, &CommitOptions::default()).await;
-        if is_public {
-            assert!(outcome.is_err());
-            assert_eq!(memory.manifests(), [World::key(1)]);
-            continue;
-        }
-        let published = outcome.unwrap().published.unwrap();
-        let shown = fs.show(CUT).await;
-        let diff = world.diff(&published.committed.key).await;
-        assert_eq!(world.snapshot.apply(&diff).unwrap(), shown);
-        world.assert_readable(&shown).await;
     }
 }
 

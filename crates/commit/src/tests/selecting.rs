@@ -73,7 +73,7 @@ async fn patterns_choose_what_is_committed_and_the_rest_stays() {
     committed(&world, &fs, &options).await.unwrap();
     let second = changes(&world, 2).await;
     assert_eq!(second, ["+.hidden", "+in/a", "+log.txt", "+out/sub/2.exr"]);
-    assert_eq!(uncommitted(&fs.session).await.unwrap(), 1);
+    assert_eq!(uncommitted(&fs.session, &[]).await.unwrap().paths, 1);
     let all = committed(&world, &fs, &CommitOptions::default()).await;
     assert!(!all.unwrap().account.is_partial());
     assert_eq!(changes(&world, 3).await, ["+out/2.tmp"]);
@@ -309,4 +309,34 @@ async fn what_2023_03_03_cannot_hold_is_told_before_anything_is_sent() {
         assert!(memory.manifests().is_empty());
         assert_eq!(memory.objects().len(), before);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_looks_is_told_whether_all_that_is_left_lies_outside_of_the_outputs() {
+    let ((_, world), dir) = (world().await, tempdir());
+    let fs = world.create(dir.path());
+    let outputs = [path("out")];
+    let look = async || {
+        let found = uncommitted(&fs.session, &outputs).await.unwrap();
+        (found.paths, found.all_outside)
+    };
+    assert_eq!(look().await, (0, false), "nothing is left");
+    fs.mkdir("out").unwrap();
+    fs.write("out/frame", 0, b"pixels").unwrap();
+    fs.write("outer", 0, b"beside").unwrap();
+    assert_eq!(look().await, (3, false));
+    let options = CommitOptions {
+        output_dirs: outputs.to_vec(),
+        ..CommitOptions::default()
+    };
+    committed(&world, &fs, &options).await.unwrap();
+    assert_eq!(look().await, (1, true));
+    // A link that leads out is left, too, and by its name only.
+    fs.symlink("outer-link", "/etc").unwrap();
+    assert_eq!(look().await, (2, true));
+    fs.symlink("out/link", "/etc").unwrap();
+    assert_eq!(look().await, (3, false));
+    // Without output directories everything is output.
+    let all = uncommitted(&fs.session, &[]).await.unwrap();
+    assert_eq!((all.paths, all.all_outside), (3, false));
 }

@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -14,6 +15,9 @@ use crate::lease::Leasing;
 /// The file systems that count who has a file open for writing on this machine alone, and that note a write to a mapping in
 /// the file's times: ext4, XFS, Btrfs and F2FS (`linux/magic.h`). Memory (tmpfs) does not note it, and of a network file system others may write.
 const RELIED_ON: [u64; 4] = [0xEF53, 0x5846_5342, 0x9123_683E, 0xF2F5_2010];
+
+/// For so long at most a process that is being started has the files that were open where it was started.
+const BEING_STARTED: Duration = Duration::from_secs(1);
 
 /// Chooses the signal, see `asm-generic/fcntl.h`.
 const F_SETSIG: i32 = 10;
@@ -110,8 +114,19 @@ fn grants(dir: impl AsFd) -> bool {
     let Ok(refused) = reader.try_clone().map(ReadLease::new) else {
         return false;
     };
-    let is_refused = matches!(refused.take(), Ok(Leasing::Written));
+    if !matches!(refused.take(), Ok(Leasing::Written)) {
+        return false;
+    }
     drop(nameless);
     let granted = ReadLease::new(reader);
-    is_refused && matches!(granted.take(), Ok(Leasing::Granted))
+    let since = Instant::now();
+    loop {
+        match granted.take() {
+            // A process that another thread is just starting may have the file open for writing, too.
+            Ok(Leasing::Written) if since.elapsed() < BEING_STARTED => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            leasing => return matches!(leasing, Ok(Leasing::Granted)),
+        }
+    }
 }

@@ -43,7 +43,10 @@ pub enum ControlError {
     /// The connection broke.
     #[error("the connection to the session's process broke")]
     Connection(#[source] io::Error),
-    /// The process ended without an answer.
+    /// The process ended before it began with the request, of which nothing was done.
+    #[error("the session's process ended before it heard the request")]
+    NotBegun,
+    /// The process ended without an answer, in the midst of the request.
     #[error("the session's process ended before it answered")]
     Closed,
     /// The process is stopped or stuck.
@@ -119,22 +122,28 @@ impl ControlClient {
     }
 
     /// Asks, and waits for the answer, however long it takes as long as the process is there.
-    /// `on_event` is told of progress.
+    /// `on_event` is told of progress. [`ControlError::NotBegun`] is certain: a process says that it heard a request before it begins.
     pub fn request(
         &mut self,
         request: &Request,
         mut on_event: impl FnMut(Value),
     ) -> Result<Response, ControlError> {
         let line = encode(request).map_err(|error| ControlError::Malformed(error.into()))?;
+        let not_begun = |error| match error {
+            ControlError::Closed => ControlError::NotBegun,
+            error => error,
+        };
         let written = self.reader.get_mut().write_all(&line);
-        written.map_err(|error| self.connection_error(error, SLOWEST_READER))?;
+        written.map_err(|error| not_begun(self.connection_error(error, SLOWEST_READER)))?;
+        let mut message = self.read().map_err(not_begun)?;
         loop {
-            match self.read()? {
+            match message {
                 Message::Alive => {}
                 Message::Event { event } => on_event(event),
                 Message::Done { result } => return Ok(Ok(result)),
                 Message::Failed(failure) => return Ok(Err(failure)),
             }
+            message = self.read()?;
         }
     }
 

@@ -254,6 +254,23 @@ fn a_service_sees_that_its_client_has_hung_up() {
 }
 
 #[test]
+fn a_request_that_a_server_which_ends_does_not_begin_with_is_told_from_one_that_broke_off() {
+    let mut fixture = Fixture::new();
+    let (mut accepted, mut early) = (fixture.client(), fixture.client());
+    // It has been accepted when its first request is answered.
+    let commit = Request::Commit {
+        options: Value::Null,
+    };
+    assert!(accepted.request(&commit, |_| {}).is_ok());
+    let server = fixture.server.take().unwrap();
+    fixture.runtime.block_on(server.shut_down());
+    for client in [&mut accepted, &mut early] {
+        let answer = client.request(&commit, |_| {});
+        assert!(matches!(answer, Err(ControlError::NotBegun)), "{answer:?}");
+    }
+}
+
+#[test]
 fn a_server_that_never_answers_is_given_up_and_named() {
     let dir = private_dir();
     let runtime = runtime();

@@ -3,12 +3,17 @@
 //! ```text
 //!     <state>/sessions-ended/     this user's alone
 //!         <session id>.json       of each session that had published something when it was deleted
+//!         <session id>.discarded  for a day, of each session that somebody discarded: empty
 //! ```
 //!
 //! A commit prints the address of its manifest once. If that text got lost, or never arrived because the
 //! connection broke, the address is found here after the session is gone, until the list is pruned.
+//!
+//! Who waits for a session to commit it, and finds it gone, has to know whether it came to its end or was discarded.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use attachfs_durable::OwnDir;
 use serde::{Deserialize, Serialize};
@@ -20,6 +25,9 @@ use crate::session::{SessionId, SessionMeta};
 
 /// The version of the file.
 const FORMAT: u32 = 1;
+
+/// How long it is known that a session was discarded: nobody waits for one any longer.
+const DISCARDED_FOR: Duration = Duration::from_hours(24);
 
 /// A session that was deleted and had published something.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,6 +104,30 @@ impl EndedSessions {
         Ok(dir.publish(&file_name(&meta.id), &bytes)?)
     }
 
+    /// Writes down, durably, that a session is about to be discarded, for who waits to commit it. Forgets those of more than a day ago.
+    pub fn add_discarded(&self, id: &SessionId) -> Result<(), SessionListError> {
+        let dir = OwnDir::create(&self.dir)?;
+        let since = SystemTime::now()
+            .checked_sub(DISCARDED_FOR)
+            .and_then(|since| since.duration_since(SystemTime::UNIX_EPOCH).ok())
+            .map_or(0, |since| since.as_nanos().cast_signed());
+        for old in files(&dir, DISCARDED)? {
+            if dir.file_facts(&old)?.stamp.mtime_ns < since {
+                dir.remove_file(&old)?;
+            }
+        }
+        Ok(dir.publish(&format!("{id}{DISCARDED}"), &[])?)
+    }
+
+    /// Whether a session was discarded, not more than a day ago.
+    pub fn is_discarded(&self, id: &SessionId) -> Result<bool, SessionListError> {
+        let Some(dir) = open(&self.dir)? else {
+            return Ok(false);
+        };
+        let name = format!("{id}{DISCARDED}");
+        Ok(dir.kind(OsStr::new(&name))?.is_some())
+    }
+
     /// The sessions that ended and had published something, the last one first. A file that cannot be read as one is
     /// passed over with a warning.
     pub fn all(&self) -> Result<Vec<EndedSession>, SessionListError> {
@@ -103,7 +135,7 @@ impl EndedSessions {
             return Ok(Vec::new());
         };
         let mut ended = Vec::new();
-        for name in files(&dir)? {
+        for name in files(&dir, ACCOUNT)? {
             let bytes = dir.read_at_most(&name, LONGEST_DESCRIPTION)?;
             match serde_json::from_slice::<EndedSession>(&bytes) {
                 Ok(session) if session.format == FORMAT => ended.push(session),
@@ -139,22 +171,26 @@ impl EndedSessions {
         let Some(dir) = open(&self.dir)? else {
             return Ok(0);
         };
-        let files = files(&dir)?;
-        for name in &files {
+        let accounts = files(&dir, ACCOUNT)?;
+        for name in accounts.iter().chain(&files(&dir, DISCARDED)?) {
             dir.remove_file(name)?;
         }
-        Ok(files.len())
+        Ok(accounts.len())
     }
 }
 
+/// How the names of files end: what a session published, and that it was discarded.
+const ACCOUNT: &str = ".json";
+const DISCARDED: &str = ".discarded";
+
 fn file_name(id: &SessionId) -> String {
-    format!("{id}.json")
+    format!("{id}{ACCOUNT}")
 }
 
-/// The files of ended sessions. Others are left alone.
-fn files(dir: &OwnDir) -> Result<Vec<String>, SessionListError> {
+/// The files of ended sessions whose names end so. Others are left alone.
+fn files(dir: &OwnDir, end: &str) -> Result<Vec<String>, SessionListError> {
     let is_file = |name: &String| {
-        let id = name.strip_suffix(".json");
+        let id = name.strip_suffix(end);
         id.is_some_and(|id| id.parse::<SessionId>().is_ok())
     };
     let names = dir.names()?.into_iter();

@@ -19,6 +19,7 @@ use async_trait::async_trait;
 use attachfs_manifest::ContentHash;
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
+use tokio::sync::watch;
 
 use crate::{
     Call, CallKind, ChunkStore, Folder, ListStore, ManifestKey, ManifestStore, Metadata,
@@ -52,6 +53,8 @@ pub enum Fault {
     Corrupt,
     /// The call is made this much later.
     Delay(Duration),
+    /// The call is made when the store is [healed](FaultStore::heal).
+    Hold,
     /// The call never ends.
     Hang,
 }
@@ -143,6 +146,8 @@ pub struct Chance {
 pub struct FaultStore {
     inner: Arc<dyn Store>,
     plan: Mutex<Plan>,
+    /// So often it was healed.
+    healed: watch::Sender<usize>,
 }
 
 #[derive(Debug, Default)]
@@ -170,6 +175,7 @@ impl FaultStore {
                 chances,
                 ..Plan::default()
             }),
+            healed: watch::Sender::default(),
         }
     }
 
@@ -178,11 +184,12 @@ impl FaultStore {
         self.plan.lock().rules.push(rule);
     }
 
-    /// From now on nothing fails.
+    /// From now on nothing fails, and calls that are held are made.
     pub fn heal(&self) {
         let mut plan = self.plan.lock();
         plan.rules.clear();
         plan.chances.clear();
+        self.healed.send_modify(|times| *times += 1);
     }
 
     /// How many faults struck so far, so that a test can say that its fault did.
@@ -193,11 +200,19 @@ impl FaultStore {
     /// Decides whether a fault strikes a call, and applies a fault that comes before the call.
     /// Returns one that comes after it.
     async fn begin(&self, call: &Call) -> Result<Option<Fault>, StoreError> {
-        let fault = self.plan.lock().decide(call);
+        let (fault, mut healed) = {
+            let mut plan = self.plan.lock();
+            (plan.decide(call), self.healed.subscribe())
+        };
         match fault {
             Some(Fault::Before(failure)) => Err(failure.of(call)),
             Some(Fault::Delay(time)) => {
                 tokio::time::sleep(time).await;
+                Ok(None)
+            }
+            Some(Fault::Hold) => {
+                // Ends in an error only when the sender goes, and `self` has it.
+                let _ = healed.changed().await;
                 Ok(None)
             }
             Some(Fault::Hang) => std::future::pending().await,

@@ -73,6 +73,11 @@ impl MemoryStore {
         self.state.write().objects.remove(&hash).is_some()
     }
 
+    /// Forgets a manifest, and says whether there was one.
+    pub fn remove_manifest(&self, key: &ManifestKey) -> bool {
+        self.state.write().manifests.remove(key).is_some()
+    }
+
     /// The hashes of all objects, in order.
     pub fn objects(&self) -> Vec<ContentHash> {
         self.state.read().objects.keys().copied().collect()

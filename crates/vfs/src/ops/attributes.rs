@@ -35,6 +35,9 @@ pub struct SetAttr {
     pub atime: Option<SetTime>,
     /// Modification time.
     pub mtime: Option<SetTime>,
+    /// Whether a new length leaves the modification time as it is, if none is given: the adapter's kernel keeps the time, and shows
+    /// the one that it has.
+    pub keeps_mtime: bool,
 }
 
 /// The attributes of an inode as far as the namespace has them.
@@ -234,6 +237,9 @@ impl Vfs {
     pub(crate) fn setattr_of(&self, node: NodeId, set: SetAttr) -> Result<FileAttr, FsError> {
         let ino = node.into();
         let change = self.begin_change()?;
+        let keeps_mtime = set.keeps_mtime && set.size.is_some() && set.mtime.is_none();
+        let kept = keeps_mtime.then(|| self.getattr(ino)).transpose()?;
+        let mtime = set.mtime.or(kept.map(|before| SetTime::To(before.mtime)));
         if let Some(size) = set.size {
             self.refuse_left(node)?;
             let cut = self.handles.while_open(node, |inode| {
@@ -258,9 +264,9 @@ impl Vfs {
             mode: set.mode.map(|mode| kept_mode(kind, mode)),
             uid: set.uid,
             gid: set.gid,
-            mtime: set.mtime.map(at),
+            mtime: mtime.map(at),
         };
-        let accessed = set.atime.is_some() && set.mtime.is_none();
+        let accessed = set.atime.is_some() && mtime.is_none();
         if is_scratch && let Some(mtime) = to.mtime.take() {
             // The modification time of the file is that of its scratch file.
             let file = self.scratch_to_write(change.overlay, ino)?;

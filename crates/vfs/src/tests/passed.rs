@@ -3,7 +3,8 @@
 
 use std::fs::File;
 use std::path::PathBuf;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
@@ -321,17 +322,19 @@ fn an_open_waits_for_the_lease_of_somebody_else_and_does_not_fail() {
     let path = served.kernel.vfs.open_scratch(served.ino("f")).unwrap().1;
     let lease = ReadLease::new(File::open(path).unwrap());
     assert_eq!(lease.take().unwrap(), Leasing::Granted);
+    let is_given_up = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let broken = scope.spawn(|| {
+        scope.spawn(|| {
             while lease.holds() {
                 std::thread::sleep(Duration::from_millis(1));
             }
             // Much longer than a thread needs that runs.
             std::thread::sleep(Duration::from_millis(400));
+            is_given_up.store(true, SeqCst);
             lease.give_up();
         });
         let opened = served.open("f", READ_WRITE, false);
-        assert!(broken.is_finished());
+        assert!(is_given_up.load(SeqCst));
         served.close(opened.handle);
     });
 }
