@@ -38,7 +38,7 @@ const fn border(
     }
 }
 
-const BORDERS: [Border; 15] = [
+const BORDERS: [Border; 16] = [
     border("manifest", &[], &[]),
     border("paths", &["manifest"], &[]),
     border("tree", &["manifest"], &[]),
@@ -60,6 +60,11 @@ const BORDERS: [Border; 15] = [
         &["tree", "fetch", "manifest", "scan"],
     ),
     border("jobs", &["manifest", "paths", "store"], &[]),
+    border(
+        "browse",
+        &["vfs", "jobs", "fetch", "store"],
+        &["tree", "manifest", "paths"],
+    ),
     border("mount", &["vfs", "session"], &["durable", "tree"]),
     border("cli", &["attachfs"], &[]),
 ];
@@ -130,7 +135,7 @@ const PLATFORM_CONDITIONS: [&str; 6] = [
 ];
 
 /// Crates in which no file needs another one that needs it.
-const WITHOUT_CIRCLES: [&str; 5] = ["attachfs", "cli", "jobs", "paths", "session"];
+const WITHOUT_CIRCLES: [&str; 6] = ["attachfs", "browse", "cli", "jobs", "paths", "session"];
 
 /// What the crate may depend on in this workspace, or nothing if the table does not know it.
 fn allowed(name: &str) -> Option<BTreeSet<&'static str>> {

@@ -48,7 +48,7 @@ pub use ids::{
 pub use keys::{ActionTime, InputKey, OutputKey, OutputPlace, ParseJobKeyError, ParseTimeError};
 pub use listing::{
     Chosen, Folders, ForeignKeys, FoundOutputs, Known, KnownInputs, KnownJob, KnownJobs,
-    KnownScope, KnownStep, LatestBy, LatestDiffers, ListedOutput, Outputs, Span, Which,
+    KnownScope, KnownStep, LatestBy, LatestDiffers, ListedOutput, Outputs, Span, Which, choose,
 };
 pub use metadata::{OutputMetadata, OutputMetadataError};
 pub use reading::{

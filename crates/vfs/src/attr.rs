@@ -51,7 +51,7 @@ pub struct FileAttr {
 
 impl Settings {
     /// The permission bits of an inode.
-    pub(crate) fn perm(&self, kind: Kind, attributes: &Attributes) -> u32 {
+    pub fn perm(&self, kind: Kind, attributes: &Attributes) -> u32 {
         match (attributes.mode, kind) {
             (Some(mode), _) => mode,
             (None, Kind::Dir) => self.dir_mode,

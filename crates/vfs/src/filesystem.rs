@@ -18,8 +18,9 @@
 //! not it still has a name. The number that `stat` shows ([`FileAttr::ino`]) is independent of it: a file may get a
 //! new node and keep its number.
 //!
-//! **Caches.** The adapter may cache names, attributes and pages without limit. Changes that do not come from a
-//! request of this adapter are announced with an [`Invalidation`].
+//! **Caches.** The adapter may cache pages without limit, names and attributes for as long as
+//! [`keeps_for`](FileSystem::keeps_for) says. Changes that do not come from a request of this adapter are announced with an
+//! [`Invalidation`] where that is without limit.
 //!
 //! **Moved files.** A file system that cannot let a node be written answers [`Moved`](crate::FsErrorKind::Moved) after it gave the
 //! file's names to another node: the adapter looks the name up again and repeats the request there.
@@ -35,6 +36,7 @@ mod vfs;
 
 use std::fmt;
 use std::ops::Range;
+use std::time::Duration;
 
 use attachfs_tree::Special;
 
@@ -58,6 +60,10 @@ use crate::{Access, Allocation, FileAttr, FsError, HandleId, SeekTo, SetAttr, Se
 pub trait FileSystem: fmt::Debug + Send + Sync + 'static {
     /// Whether it is read-only. This does not change.
     fn is_read_only(&self) -> bool;
+
+    /// How long an adapter may keep an answer that lasts: names, that there is nothing at a name, and attributes. `None` for
+    /// without limit, where every change is announced. This does not change.
+    fn keeps_for(&self) -> Option<Duration>;
 
     /// An adapter begins to serve it. One adapter at a time.
     fn attach(&self, adapter: Attachment);

@@ -1,7 +1,7 @@
 //! How fuser's replies take the answers of a file system.
 //!
-//! All changes go through this mount, so the kernel may cache names, attributes and the absence of
-//! names without limit; other changes are invalidated explicitly.
+//! The kernel may cache names, attributes and the absence of names for as long as the file system says. Where all changes go
+//! through this mount that is without limit, and other changes are invalidated explicitly.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
@@ -22,8 +22,38 @@ use super::errno::errno;
 use super::passthrough::PassedThrough;
 use super::report;
 
-/// How long the kernel may cache answers.
-const TTL: Duration = Duration::from_hours(24);
+/// Without limit.
+const LONGEST: Duration = Duration::from_hours(24);
+
+/// What goes with every answer of a mount.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Terms {
+    /// Inode numbers are never used twice in a session, so it has one generation. Another one has another, so that a file handle of this
+    /// one leads to nothing in it.
+    generation: Generation,
+    /// How long the kernel may cache answers that last.
+    ttl: Duration,
+}
+
+impl Terms {
+    pub(super) fn new(generation: u32, keeps_for: Option<Duration>) -> Self {
+        Self {
+            generation: Generation(generation.into()),
+            ttl: keeps_for.unwrap_or(LONGEST).min(LONGEST),
+        }
+    }
+
+    /// How long an answer is valid: for no time where it does not last.
+    fn ttl(&self, lasting: bool) -> Duration {
+        if lasting { self.ttl } else { Duration::ZERO }
+    }
+
+    /// How long the attributes of an entry are valid. fuser 0.18 takes the node from the inode number in them: where the
+    /// two differ, the attributes are valid for no time, and the kernel asks for them separately.
+    fn attr_ttl(&self, entry: &Entry) -> Duration {
+        self.ttl(entry.node == entry.attr.ino.into() && entry.attr.lasting)
+    }
+}
 
 /// The answer to one request, on its way. Dropped, it answers EIO.
 #[derive(Debug)]
@@ -31,21 +61,16 @@ pub(super) struct Completion<R: Refuse> {
     reply: Option<R>,
     operation: &'static str,
     node: NodeId,
-    generation: Generation,
+    terms: Terms,
 }
 
 impl<R: Refuse> Completion<R> {
-    pub(super) fn new(
-        operation: &'static str,
-        number: INodeNo,
-        reply: R,
-        generation: Generation,
-    ) -> Self {
+    pub(super) fn new(operation: &'static str, number: INodeNo, reply: R, terms: Terms) -> Self {
         Self {
             reply: Some(reply),
             operation,
             node: NodeId(number.0),
-            generation,
+            terms,
         }
     }
 
@@ -72,7 +97,7 @@ impl<R: Refuse> Drop for Completion<R> {
 impl<T, R: Answer<T>> Reply<T> for Completion<R> {
     fn ok(mut self, value: T) {
         if let Some(reply) = self.reply.take() {
-            reply.answer(value, self.generation);
+            reply.answer(value, self.terms);
         }
     }
 
@@ -91,7 +116,7 @@ pub(super) trait Refuse: Send + 'static {
 
 /// A reply that can answer `T`.
 pub(super) trait Answer<T>: Refuse {
-    fn answer(self, value: T, generation: Generation);
+    fn answer(self, value: T, terms: Terms);
 }
 
 macro_rules! refuse {
@@ -120,11 +145,11 @@ refuse!(
 
 macro_rules! answer {
     ($reply:ty, $value:ty, |$this:ident, $it:ident| $success:expr) => {
-        answer!($reply, $value, |$this, $it, _generation| $success);
+        answer!($reply, $value, |$this, $it, _terms| $success);
     };
-    ($reply:ty, $value:ty, |$this:ident, $it:ident, $generation:ident| $success:expr) => {
+    ($reply:ty, $value:ty, |$this:ident, $it:ident, $terms:ident| $success:expr) => {
         impl Answer<$value> for $reply {
-            fn answer(self, $it: $value, $generation: Generation) {
+            fn answer(self, $it: $value, $terms: Terms) {
                 let $this = self;
                 $success;
             }
@@ -134,20 +159,25 @@ macro_rules! answer {
 
 answer!(ReplyEmpty, (), |reply, _done| reply.ok());
 answer!(ReplyEmpty, Released, |reply, _released| reply.ok());
-answer!(ReplyAttr, FileAttr, |reply, attr| reply
-    .attr(&ttl_of(&attr), &kernel_attr(&attr)));
-answer!(ReplyEntry, Entry, |reply, entry, generation| {
+answer!(ReplyAttr, FileAttr, |reply, attr, terms| reply
+    .attr(&terms.ttl(attr.lasting), &kernel_attr(&attr)));
+answer!(ReplyEntry, Entry, |reply, entry, terms| {
     let attr = entry_attr(&entry);
-    reply.entry_with_ttls(&attr_ttl(&entry), &TTL, &attr, generation);
+    reply.entry_with_ttls(
+        &terms.attr_ttl(&entry),
+        &terms.ttl(true),
+        &attr,
+        terms.generation,
+    );
 });
-answer!(ReplyEntry, Found, |reply, found, generation| {
-    let ttl = if found.lasting { TTL } else { Duration::ZERO };
+answer!(ReplyEntry, Found, |reply, found, terms| {
+    let ttl = terms.ttl(found.lasting);
     match found.entry {
         Some(entry) => {
             let attr = entry_attr(&entry);
-            reply.entry_with_ttls(&attr_ttl(&entry), &ttl, &attr, generation);
+            reply.entry_with_ttls(&terms.attr_ttl(&entry), &ttl, &attr, terms.generation);
         }
-        None => reply.entry(&ttl, &nothing(), generation),
+        None => reply.entry(&ttl, &nothing(), terms.generation),
     }
 });
 answer!(ReplyData, &[u8], |reply, bytes| reply.data(bytes));
@@ -174,13 +204,13 @@ answer!(ReplyOpen, PassedThrough<'_, HandleId>, |reply, passed| {
 answer!(
     ReplyCreate,
     (Created, FopenFlags),
-    |reply, created, generation| {
+    |reply, created, terms| {
         let (created, flags) = created;
         let (entry, handle) = (created.entry, FileHandle(created.opened.handle.0));
         reply.created(
-            &attr_ttl(&entry),
+            &terms.attr_ttl(&entry),
             &entry_attr(&entry),
-            generation,
+            terms.generation,
             handle,
             flags,
         );
@@ -189,11 +219,11 @@ answer!(
 answer!(
     ReplyCreate,
     PassedThrough<'_, Created>,
-    |reply, passed, generation| {
+    |reply, passed, terms| {
         let PassedThrough { opened, flags, id } = passed;
         let (entry, handle) = (opened.entry, FileHandle(opened.opened.handle.0));
-        let (ttl, attr) = (attr_ttl(&entry), entry_attr(&entry));
-        reply.created_passthrough(&ttl, &attr, generation, handle, flags, id);
+        let (ttl, attr) = (terms.attr_ttl(&entry), entry_attr(&entry));
+        reply.created_passthrough(&ttl, &attr, terms.generation, handle, flags, id);
     }
 );
 answer!(ReplyStatfs, Usage, |reply, usage| {
@@ -223,23 +253,8 @@ impl ListReply<ListedName<'_>> for Completion<ReplyDirectory> {
 impl ListReply<Listed<'_>> for Completion<ReplyDirectoryPlus> {
     fn add(&mut self, Listed { name, entry }: Listed<'_>, next: u64) -> bool {
         let (name, attr) = (OsStr::from_bytes(name), entry_attr(&entry));
-        let (ttl, generation) = (attr_ttl(&entry), self.generation);
+        let (ttl, generation) = (self.terms.attr_ttl(&entry), self.terms.generation);
         let reply = self.reply.as_mut();
         reply.is_some_and(|reply| !reply.add(attr.ino, next, name, &ttl, &attr, generation))
-    }
-}
-
-/// How long attributes are valid: where somebody may be changing the file unseen, for no time.
-fn ttl_of(attr: &FileAttr) -> Duration {
-    if attr.lasting { TTL } else { Duration::ZERO }
-}
-
-/// How long the attributes of an entry are valid. fuser 0.18 takes the node from the inode number in them: where the
-/// two differ, the attributes are valid for no time, and the kernel asks for them separately.
-fn attr_ttl(entry: &Entry) -> Duration {
-    if entry.node == entry.attr.ino.into() {
-        ttl_of(&entry.attr)
-    } else {
-        Duration::ZERO
     }
 }

@@ -5,10 +5,11 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Weak};
 
 use attachfs_vfs::{Attachment, FileSystem, Passthrough};
-use fuser::{Config, Generation, Session, SessionACL};
+use fuser::{Config, Session, SessionACL};
 use tokio::runtime::Handle;
 
 use super::Adapter;
+use super::answer::Terms;
 use super::asker::Askers;
 use super::invalidate::Invalidator;
 use super::pages::Pages;
@@ -60,7 +61,7 @@ impl<F: FileSystem> Connection<F> {
             passthrough: passthrough.clone(),
             unopened,
             askers: Askers::default(),
-            generation: Generation(generation.into()),
+            terms: Terms::new(generation, fs.keeps_for()),
         };
         // The kernel checks who may use the mount (allow_other). fuser's own check would also refuse
         // what the kernel does on its own behalf.

@@ -28,10 +28,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use attachfs_vfs::{FileSystem, FsErrorKind, NodeId, Passthrough, Reply};
-use fuser::{Generation, INodeNo};
+use fuser::INodeNo;
 use tokio::runtime::Handle;
 
-use self::answer::{Answer, Completion, Refuse};
+use self::answer::{Answer, Completion, Refuse, Terms};
 use self::asker::Askers;
 pub(crate) use self::connection::Connection;
 use self::pages::Pages;
@@ -51,9 +51,7 @@ struct Adapter<F: FileSystem> {
     /// If the kernel is to open nothing.
     unopened: Option<Arc<Unopened<F>>>,
     askers: Askers,
-    /// Inode numbers are never used twice in a session, so it has one generation. Another one has another, so that a file handle of this
-    /// one leads to nothing in it.
-    generation: Generation,
+    terms: Terms,
 }
 
 impl<F: FileSystem> Adapter<F> {
@@ -70,7 +68,7 @@ impl<F: FileSystem> Adapter<F> {
         reply: R,
         perform: impl FnOnce(&F, Completion<R>),
     ) {
-        let completion = Completion::new(operation, number, reply, self.generation);
+        let completion = Completion::new(operation, number, reply, self.terms);
         guarded(operation, number, || perform(&self.fs, completion));
     }
 

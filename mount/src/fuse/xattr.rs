@@ -4,7 +4,7 @@ use attachfs_vfs::SetXattr;
 use fuser::{Errno, ReplyXattr};
 use rustix::fs::XattrFlags;
 
-use super::answer::{Answer, Refuse};
+use super::answer::{Answer, Refuse, Terms};
 
 /// What setxattr(2) is to do; `None` for flags that there are not.
 pub(super) fn set_xattr(flags: i32) -> Option<SetXattr> {
@@ -37,7 +37,7 @@ impl Refuse for XattrReply {
 }
 
 impl Answer<&[u8]> for XattrReply {
-    fn answer(self, value: &[u8], _: fuser::Generation) {
+    fn answer(self, value: &[u8], _: Terms) {
         // A value is a line for each chunk of a file at most, or what the kernel allows to set.
         let len = u32::try_from(value.len()).unwrap_or(u32::MAX);
         match self.room {

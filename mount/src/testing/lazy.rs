@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use attachfs_tree::{Ino, Kind, Special, Timestamp};
 use attachfs_vfs::{
@@ -286,6 +287,10 @@ const READ_ONLY: FsError = FsError::plain(FsErrorKind::ReadOnly);
 impl FileSystem for LazyTree {
     fn is_read_only(&self) -> bool {
         true
+    }
+
+    fn keeps_for(&self) -> Option<Duration> {
+        None
     }
 
     fn attach(&self, adapter: Attachment) {

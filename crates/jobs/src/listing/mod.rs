@@ -23,7 +23,9 @@ use attachfs_store::Folder;
 
 pub use folders::Folders;
 pub use known::{Known, KnownInputs, KnownJob, KnownJobs, KnownScope, KnownStep, Span};
-pub use outputs::{Chosen, FoundOutputs, LatestBy, LatestDiffers, ListedOutput, Outputs, Which};
+pub use outputs::{
+    Chosen, FoundOutputs, LatestBy, LatestDiffers, ListedOutput, Outputs, Which, choose,
+};
 
 /// What comes behind everything in a folder of manifests, in the order of keys: `0` follows `/`. It is the key of no manifest.
 fn behind(folder: &Folder) -> String {

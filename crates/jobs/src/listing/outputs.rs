@@ -154,6 +154,16 @@ impl<'a> Outputs<'a> {
     }
 }
 
+/// Chooses among outputs that are known, in the order of their keys.
+pub fn choose(which: Which, outputs: impl IntoIterator<Item = ListedOutput>) -> Vec<Chosen> {
+    let (mut choosing, mut chosen) = (Choosing::new(which), VecDeque::new());
+    for output in outputs {
+        choosing.add(output, &mut chosen);
+    }
+    choosing.end(&mut chosen);
+    chosen.into()
+}
+
 /// One folder of a session action.
 #[derive(Debug, Clone)]
 struct Run {
@@ -235,6 +245,28 @@ impl Choosing {
         self.passed += passed.map_or(0, |run| run.manifests.len() as u64);
     }
 
+    fn add(&mut self, listed: ListedOutput, ready: &mut VecDeque<Chosen>) {
+        let key = listed.key;
+        if self.place != Some(key.place) {
+            self.end_place(ready);
+            self.place = Some(key.place);
+        }
+        if self.current.as_ref().is_some_and(|run| !run.is_of(&key)) {
+            self.end_run(ready);
+            self.pass_current();
+        }
+        match &mut self.current {
+            Some(run) => run.manifests.push(listed),
+            none => {
+                *none = Some(Run {
+                    time: key.time,
+                    action: key.action,
+                    manifests: vec![listed],
+                });
+            }
+        }
+    }
+
     /// There is nothing more of the place.
     fn end_place(&mut self, ready: &mut VecDeque<Chosen>) {
         self.end_run(ready);
@@ -281,29 +313,12 @@ impl Reduce for Choosing {
                 return;
             }
         };
-        if self.place != Some(key.place) {
-            self.end_place(ready);
-            self.place = Some(key.place);
-        }
-        if self.current.as_ref().is_some_and(|run| !run.is_of(&key)) {
-            self.end_run(ready);
-            self.pass_current();
-        }
         let listed = ListedOutput {
             key,
             len: entry.len,
             modified: entry.modified,
         };
-        match &mut self.current {
-            Some(run) => run.manifests.push(listed),
-            none => {
-                *none = Some(Run {
-                    time: key.time,
-                    action: key.action,
-                    manifests: vec![listed],
-                });
-            }
-        }
+        self.add(listed, ready);
     }
 
     fn end(&mut self, ready: &mut VecDeque<Chosen>) {

@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use attachfs_tree::Special;
 
@@ -135,6 +135,10 @@ impl<E, R: ListReply<E>> ListReply<E> for Timed<R> {
 impl<F: FileSystem> FileSystem for Counted<F> {
     fn is_read_only(&self) -> bool {
         self.inner.is_read_only()
+    }
+
+    fn keeps_for(&self) -> Option<Duration> {
+        self.inner.keeps_for()
     }
 
     fn attach(&self, adapter: Attachment) {

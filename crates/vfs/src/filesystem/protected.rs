@@ -6,6 +6,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use attachfs_durable::Allocation;
 use attachfs_tree::{Ino, Kind, Special};
@@ -68,6 +69,10 @@ impl Vfs {
 impl FileSystem for Protected {
     fn is_read_only(&self) -> bool {
         FileSystem::is_read_only(&*self.inner)
+    }
+
+    fn keeps_for(&self) -> Option<Duration> {
+        FileSystem::keeps_for(&*self.inner)
     }
 
     fn attach(&self, adapter: Attachment) {

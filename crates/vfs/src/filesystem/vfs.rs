@@ -1,6 +1,7 @@
 //! [`Vfs`] as a file system that adapters serve: calls its own operations, and hands on their answers.
 
 use std::ops::Range;
+use std::time::Duration;
 
 use attachfs_manifest::ManifestPath;
 use attachfs_tree::{DirEntry, Ino, Special};
@@ -137,6 +138,10 @@ impl Vfs {
 impl FileSystem for Vfs {
     fn is_read_only(&self) -> bool {
         Self::is_read_only(self)
+    }
+
+    fn keeps_for(&self) -> Option<Duration> {
+        None
     }
 
     fn attach(&self, adapter: Attachment) {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::super::{FoundOutputs, LatestBy, Outputs, Which};
+use super::super::{FoundOutputs, LatestBy, Outputs, Which, choose};
 use super::{Keys, at, began, digits, farm, output, queue};
 use crate::JobAddress;
 
@@ -200,12 +200,16 @@ proptest! {
             put(&mut store, &task(number), run as u64 / 2, time, written, root);
         }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let all = runtime.block_on(found(&store, "", Which::All)).manifests;
         let mut used = Vec::new();
         for by in [LatestBy::Modified, LatestBy::Name] {
             let found = runtime.block_on(found(&store, "", Which::Latest(by)));
             let keys: Vec<_> = found.manifests.iter().map(|one| {
                 one.key.manifest_key().unwrap().object_key()
             }).collect();
+            let chosen = choose(Which::Latest(by), all.iter().copied()).into_iter();
+            let chosen: Vec<_> = chosen.flat_map(|chosen| chosen.manifests).collect();
+            prop_assert_eq!(&chosen, &found.manifests);
             prop_assert_eq!(&keys, &by_model(&puts, by));
             prop_assert_eq!(found.older as usize, store.all.len() - keys.len());
             used.push((keys, found.differing.len()));

@@ -1,0 +1,410 @@
+//! [`Engine`]: what is in a directory, from memory or from the store.
+
+use std::sync::{Arc, Weak};
+
+use attachfs_jobs::{JobAddress, JobId, JobPart};
+use attachfs_manifest::ContentHash;
+use attachfs_store::Store;
+use attachfs_tree::Timestamp;
+use attachfs_vfs::{FsError, FsErrorKind};
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
+
+use crate::caches::weighed;
+use crate::fresh::Fresh;
+use crate::index::{FolderOf, Index, JobIndex, next_id, roots_of, time_of};
+use crate::listing::{FolderEntry, Listing, TreeDir};
+use crate::names::{NamedRoot, name_roots};
+use crate::options::{BrowseOptions, JobInput, Scope};
+use crate::place::{Content, Place, View};
+use crate::source::{Source, Wanted, key_of};
+use crate::tree::Tree;
+
+/// A tree, and the manifests that it is made of.
+#[derive(Debug, Clone)]
+struct Made {
+    of: Arc<[Wanted]>,
+    tree: Arc<Tree>,
+}
+
+/// A tree by the index that it belongs to; inputs belong to none.
+type TreeKey = (Option<u64>, Content);
+
+/// Nothing weighs more than half of what there is room for: so it is kept, and others go.
+#[derive(Debug, Clone)]
+struct Weights {
+    most: u64,
+}
+
+impl Weighter<TreeKey, Made> for Weights {
+    fn weight(&self, _: &TreeKey, made: &Made) -> u64 {
+        let weight = made.tree.weight + 64 * made.of.len() as u64;
+        weight.clamp(1, self.most)
+    }
+}
+
+impl Weighter<JobAddress, Job> for Weights {
+    fn weight(&self, _: &JobAddress, job: &Job) -> u64 {
+        // As each is listed again and again, there are not more than 64.
+        job.weight.clamp((self.most / 32).max(1), self.most)
+    }
+}
+
+/// A job that was looked at.
+#[derive(Debug, Clone)]
+struct Job {
+    fresh: Arc<Fresh<JobIndex>>,
+    weight: u64,
+}
+
+/// What is in folders.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    pub(crate) options: BrowseOptions,
+    source: Source,
+    /// The jobs of a queue.
+    queue: Option<Arc<Fresh<Vec<JobId>>>>,
+    jobs: Cache<JobAddress, Job, Weights>,
+    trees: Cache<TreeKey, Made, Weights>,
+    ours: Weak<Self>,
+}
+
+impl Engine {
+    pub(crate) fn new(store: Arc<dyn Store>, options: BrowseOptions) -> Arc<Self> {
+        let most = options.memory_bytes;
+        let weights = Weights {
+            most: (most / 2).max(1),
+        };
+        Arc::new_cyclic(|ours: &Weak<Self>| Self {
+            source: Source::new(store, options.deadline, most),
+            queue: queue(&options, ours),
+            jobs: weighed(64, most, weights.clone()),
+            trees: weighed(64, most, weights),
+            ours: ours.clone(),
+            options,
+        })
+    }
+
+    /// Forgets what it listed, so that nothing is listed any more in the background.
+    pub(crate) fn forget(&self) {
+        self.jobs.clear();
+        self.trees.clear();
+    }
+
+    /// The place of the mount point.
+    pub(crate) fn top(&self) -> Place {
+        match &self.options.scope {
+            Scope::Job(job) => Place::Job(*job),
+            Scope::Jobs(_) | Scope::Queue(..) => Place::Jobs,
+        }
+    }
+
+    /// How long what is known may be used before it is listed again: half of what may pass, so that the kernel may keep an answer, too.
+    fn period(options: &BrowseOptions) -> std::time::Duration {
+        options.refresh / 2
+    }
+
+    async fn index(&self, job: JobAddress) -> Result<Index, FsError> {
+        let found = self.jobs.get(&job);
+        let fresh = match found {
+            Some(job) => job.fresh,
+            None => {
+                let ours = self.ours.clone();
+                let ask = move |before| ask_job(ours.clone(), job, before).boxed();
+                let fresh = Arc::new(Fresh::new(Self::period(&self.options), Box::new(ask)));
+                let new = Job { fresh, weight: 0 };
+                // Another look may have been faster.
+                let kept = self
+                    .jobs
+                    .get_or_insert_with(&job, || Ok::<_, FsError>(new))?;
+                kept.fresh
+            }
+        };
+        fresh.get().await
+    }
+
+    /// Lists a job again. Gives the index of before if nothing has changed.
+    async fn list_job(&self, job: JobAddress, before: Option<Index>) -> Result<Index, FsError> {
+        let outputs = self.source.outputs(&job).await?;
+        if let Some(before) = before.as_ref().filter(|before| before.is_of(&outputs)) {
+            return Ok(Arc::clone(before));
+        }
+        let roots = self.source.roots(roots_of(&outputs)).await?;
+        let roots = name_roots(roots, &self.options.mappings);
+        let index = JobIndex::new(next_id(), outputs, roots, self.options.latest_by);
+        if index.differing > before.as_ref().map_or(0, |before| before.differing) {
+            tracing::warn!(
+                %job,
+                tasks = index.differing,
+                "the latest run by the store's clock is another one than by the workers' clocks"
+            );
+        }
+        // What was looked at is made before it is shown, so that nobody waits for it.
+        if let Some(before) = before {
+            let used: Vec<_> = before.used.lock().iter().copied().collect();
+            for content in used {
+                let key = (Some(before.id), content);
+                if let Some(made) = self.trees.peek(&key) {
+                    self.tree_of(&index, content, Some(made)).await?;
+                    self.trees.remove(&key);
+                }
+            }
+        }
+        if let Some(kept) = self.jobs.peek(&job) {
+            let weight = index.weight();
+            self.jobs.insert(job, Job { weight, ..kept });
+        }
+        Ok(Arc::new(index))
+    }
+
+    /// The tree of a root, which is `before` if it is made of the same manifests.
+    async fn tree_of(
+        &self,
+        index: &JobIndex,
+        content: Content,
+        before: Option<Made>,
+    ) -> Result<Arc<Tree>, FsError> {
+        index.used.lock().insert(content);
+        let make = async {
+            let outputs = index.manifests(&content).into_iter();
+            let wanted: Result<Vec<_>, FsError> = outputs
+                .map(|output| {
+                    Ok(Wanted {
+                        origin: Arc::new(key_of(&output)?),
+                        len: Some(output.len),
+                        time: time_of(&output),
+                    })
+                })
+                .collect();
+            self.make(wanted?, before).await
+        };
+        let key = (Some(index.id), content);
+        let made = self.trees.get_or_insert_async(&key, make).await?;
+        Ok(made.tree)
+    }
+
+    async fn make(&self, of: Vec<Wanted>, before: Option<Made>) -> Result<Made, FsError> {
+        match before.filter(|before| *before.of == of) {
+            Some(before) => Ok(before),
+            None => Ok(Made {
+                tree: Arc::new(self.source.tree(&of).await?),
+                of: of.into(),
+            }),
+        }
+    }
+
+    fn inputs(&self, job: &JobAddress) -> &[JobInput] {
+        self.options.inputs.get(job).map_or(&[], Vec::as_slice)
+    }
+
+    /// The tree of a root of the inputs.
+    async fn input_tree(&self, content: Content) -> Result<Arc<Tree>, FsError> {
+        let make = async {
+            let inputs = self.inputs(&content.job).iter();
+            let of_root = inputs.filter(|input| input_hash(input) == content.root);
+            let wanted = of_root.map(|input| Wanted {
+                origin: Arc::new(input.key.clone()),
+                len: None,
+                time: self.options.settings.created,
+            });
+            self.make(wanted.collect(), None).await
+        };
+        let made = self
+            .trees
+            .get_or_insert_async(&(None, content), make)
+            .await?;
+        Ok(made.tree)
+    }
+
+    fn input_roots(&self, job: &JobAddress) -> Vec<NamedRoot> {
+        let mut roots: Vec<(ContentHash, _)> = Vec::new();
+        for input in self.inputs(job) {
+            let hash = input_hash(input);
+            if !roots.iter().any(|(other, _)| *other == hash) {
+                let said = attachfs_jobs::OutputMetadata {
+                    asset_root: input.root.clone(),
+                    location: input.location.clone(),
+                };
+                roots.push((hash, Some(said)));
+            }
+        }
+        name_roots(roots, &self.options.mappings)
+    }
+
+    /// What is in a directory; `None` if it is not there any more.
+    pub(crate) fn listing<'a>(
+        &'a self,
+        place: &'a Place,
+    ) -> BoxFuture<'a, Result<Option<Listing>, FsError>> {
+        self.list(place).boxed()
+    }
+
+    async fn list(&self, place: &Place) -> Result<Option<Listing>, FsError> {
+        let created = self.options.settings.created;
+        match place {
+            Place::Jobs => self.jobs().await.map(Some),
+            Place::Job(job) => {
+                let mut entries = vec![
+                    folder("latest", Place::Roots(*job, View::Latest), created),
+                    folder("by-step", Place::Steps(*job), created),
+                    folder("by-time", Place::Runs(*job), created),
+                ];
+                if !self.inputs(job).is_empty() {
+                    let inputs = Place::Roots(*job, View::Inputs);
+                    entries.push(folder("inputs", inputs, created));
+                }
+                // If it was listed, its folders have the times of what is in them.
+                if let Some(known) = self.jobs.peek(job)
+                    && let Some(Ok(index)) = known.fresh.get().now_or_never()
+                {
+                    for entry in &mut entries {
+                        let newest =
+                            folder_of(&entry.place).and_then(|(_, folder)| index.newest_of(folder));
+                        entry.time = newest.unwrap_or(entry.time);
+                    }
+                }
+                Ok(Some(Listing::folders(entries)))
+            }
+            Place::Roots(job, View::Inputs) => {
+                let roots = self.input_roots(job).into_iter().map(|root| {
+                    let content = Content {
+                        job: *job,
+                        view: View::Inputs,
+                        root: root.hash,
+                    };
+                    folder(&root.name, Place::In(content, Box::default()), created)
+                });
+                Ok(Some(Listing::folders(roots.collect())))
+            }
+            Place::Steps(_) | Place::Step(..) | Place::Runs(_) | Place::Roots(..) => {
+                let Some((job, of)) = folder_of(place) else {
+                    return Ok(None);
+                };
+                let index = self.index(job).await?;
+                if let Some(known) = index.folders.lock().get(&of) {
+                    return Ok(Some(known.clone()));
+                }
+                let folders = index.folders_of(job, of);
+                let is_gone = folders.is_empty()
+                    && matches!(
+                        of,
+                        FolderOf::Step(_) | FolderOf::Roots(View::Part(..) | View::Run(..))
+                    );
+                if is_gone {
+                    return Ok(None);
+                }
+                let folders = folders.into_iter();
+                let entries = folders.map(|(name, place, time)| folder(&name, place, time));
+                let listing = Listing::folders(entries.collect());
+                index.folders.lock().insert(of, listing.clone());
+                Ok(Some(listing))
+            }
+            Place::In(content, path) => {
+                let tree = if content.view == View::Inputs {
+                    self.input_tree(*content).await?
+                } else {
+                    let index = self.index(content.job).await?;
+                    self.tree_of(&index, *content, None).await?
+                };
+                let dir = tree.dir_at(path);
+                Ok(dir.map(|dir| {
+                    Listing::Tree(Arc::new(TreeDir {
+                        tree,
+                        dir,
+                        content: *content,
+                        path: path.clone(),
+                    }))
+                }))
+            }
+        }
+    }
+
+    async fn jobs(&self) -> Result<Listing, FsError> {
+        let entry = |job: JobAddress| {
+            let time = self.options.settings.created;
+            folder(&job.job.to_string(), Place::Job(job), time)
+        };
+        let jobs: Vec<_> = match (&self.options.scope, &self.queue) {
+            (Scope::Queue(farm, queue), Some(listed)) => {
+                let jobs = listed.get().await?;
+                let jobs = jobs.iter().map(|&job| {
+                    entry(JobAddress {
+                        farm: *farm,
+                        queue: *queue,
+                        job,
+                        part: JobPart::Whole,
+                    })
+                });
+                jobs.collect()
+            }
+            (Scope::Jobs(jobs), _) => jobs.iter().map(|&job| entry(job)).collect(),
+            (Scope::Job(_) | Scope::Queue(..), _) => Vec::new(),
+        };
+        Ok(Listing::folders(jobs))
+    }
+
+    /// The root that something lies below, as the job has it, if that is known without asking.
+    pub(crate) fn root(&self, content: &Content) -> Option<NamedRoot> {
+        let is_it = |root: &NamedRoot| root.hash == content.root;
+        if content.view == View::Inputs {
+            return self.input_roots(&content.job).into_iter().find(is_it);
+        }
+        let job = self.jobs.peek(&content.job)?;
+        let index = job.fresh.get().now_or_never()?.ok()?;
+        index.roots.iter().find(|root| is_it(root)).cloned()
+    }
+}
+
+fn folder(name: &str, place: Place, time: Timestamp) -> FolderEntry {
+    FolderEntry {
+        name: name.as_bytes().into(),
+        place,
+        time,
+    }
+}
+
+fn folder_of(place: &Place) -> Option<(JobAddress, FolderOf)> {
+    match *place {
+        Place::Steps(job) => Some((job, FolderOf::Steps)),
+        Place::Step(job, step) => Some((job, FolderOf::Step(step))),
+        Place::Runs(job) => Some((job, FolderOf::Runs)),
+        Place::Roots(job, view) => Some((job, FolderOf::Roots(view))),
+        Place::Jobs | Place::Job(_) | Place::In(..) => None,
+    }
+}
+
+/// What stands for a root of the inputs.
+fn input_hash(input: &JobInput) -> ContentHash {
+    attachfs_paths::output_root_hash(input.location.as_deref(), &input.root)
+}
+
+fn ended() -> FsError {
+    FsErrorKind::Ended.into()
+}
+
+async fn ask_job(
+    engine: Weak<Engine>,
+    job: JobAddress,
+    before: Option<Index>,
+) -> Result<Index, FsError> {
+    let engine = engine.upgrade().ok_or_else(ended)?;
+    engine.list_job(job, before).await
+}
+
+fn queue(options: &BrowseOptions, ours: &Weak<Engine>) -> Option<Arc<Fresh<Vec<JobId>>>> {
+    let Scope::Queue(farm, queue) = options.scope else {
+        return None;
+    };
+    let (ours, queue) = (ours.clone(), format!("{farm}/{queue}"));
+    let ask = move |_| {
+        let (ours, queue) = (ours.clone(), queue.clone());
+        async move {
+            let engine = ours.upgrade().ok_or_else(ended)?;
+            engine.source.jobs(&queue).await.map(Arc::new)
+        }
+        .boxed()
+    };
+    Some(Arc::new(Fresh::new(Engine::period(options), Box::new(ask))))
+}
