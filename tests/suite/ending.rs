@@ -503,7 +503,7 @@ fn verbs_that_ask_a_process_in_its_last_moments_go_on_with_the_session() {
             .into_iter()
             .enumerate()
         {
-            let mount = machine.mount(args![&base], &format!("mnt{round}"));
+            let mount = machine.mount(args![&base], format!("mnt{round}"));
             fs::write(mount.dir.join("new"), "new").unwrap();
             mount.until_all_is_closed(machine);
             assert!(stop(mount.pid));
