@@ -1,30 +1,50 @@
-//! Caches with a budget of bytes.
+//! Caches with a budget of bytes: what was used longest ago goes first.
 
 use std::hash::Hash;
 
-use quick_cache::sync::{Cache, DefaultLifecycle};
-use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
+use moka::policy::EvictionPolicy;
 
-/// A cache in one piece: by default the library makes several of it, and keeps nothing that is longer than one of them.
-pub(crate) fn weighed<K, V, W>(items: usize, most: u64, weights: W) -> Cache<K, V, W>
+/// Bytes in a unit of a cache's budget: the library counts weights in 32 bits.
+const UNIT: u64 = 1024;
+
+/// The weight of so many bytes.
+pub(crate) fn weight(bytes: u64) -> u32 {
+    bytes.div_ceil(UNIT).max(1).try_into().unwrap_or(u32::MAX)
+}
+
+/// The weight of a budget of so many bytes.
+fn budget(bytes: u64) -> u64 {
+    (bytes / UNIT).max(1)
+}
+
+/// A cache that is asked from anywhere.
+pub(crate) fn weighed<K, V>(
+    most: u64,
+    weigher: impl Fn(&K, &V) -> u32 + Send + Sync + 'static,
+) -> moka::sync::Cache<K, V>
 where
-    K: Eq + Hash + Clone,
-    V: Clone,
-    W: Weighter<K, V> + Clone,
+    K: Eq + Hash + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
 {
-    let mut options = OptionsBuilder::new();
-    options
-        .estimated_items_capacity(items)
-        .weight_capacity(most)
-        .shards(1);
-    match options.build() {
-        Ok(options) => Cache::with_options(
-            options,
-            weights,
-            DefaultHashBuilder::default(),
-            DefaultLifecycle::default(),
-        ),
-        // Something was not set: as the library has it.
-        Err(_) => Cache::with_weighter(items, most, weights),
-    }
+    moka::sync::Cache::builder()
+        .max_capacity(budget(most))
+        .weigher(weigher)
+        .eviction_policy(EvictionPolicy::lru())
+        .build()
+}
+
+/// A cache of what takes long to make, which is made once for all who ask meanwhile.
+pub(crate) fn weighed_and_made<K, V>(
+    most: u64,
+    weigher: impl Fn(&K, &V) -> u32 + Send + Sync + 'static,
+) -> moka::future::Cache<K, V>
+where
+    K: Eq + Hash + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    moka::future::Cache::builder()
+        .max_capacity(budget(most))
+        .weigher(weigher)
+        .eviction_policy(EvictionPolicy::lru())
+        .build()
 }

@@ -9,10 +9,8 @@ use attachfs_tree::Timestamp;
 use attachfs_vfs::{FsError, FsErrorKind};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use quick_cache::Weighter;
-use quick_cache::sync::Cache;
 
-use crate::caches::weighed;
+use crate::caches::{weighed, weighed_and_made, weight};
 use crate::fresh::Fresh;
 use crate::index::{FolderOf, Index, JobIndex, next_id, roots_of, time_of};
 use crate::listing::{FolderEntry, Listing, TreeDir};
@@ -32,26 +30,6 @@ struct Made {
 /// A tree by the index that it belongs to; inputs belong to none.
 type TreeKey = (Option<u64>, Content);
 
-/// Nothing weighs more than half of what there is room for: so it is kept, and others go.
-#[derive(Debug, Clone)]
-struct Weights {
-    most: u64,
-}
-
-impl Weighter<TreeKey, Made> for Weights {
-    fn weight(&self, _: &TreeKey, made: &Made) -> u64 {
-        let weight = made.tree.weight + 64 * made.of.len() as u64;
-        weight.clamp(1, self.most)
-    }
-}
-
-impl Weighter<JobAddress, Job> for Weights {
-    fn weight(&self, _: &JobAddress, job: &Job) -> u64 {
-        // As each is listed again and again, there are not more than 64.
-        job.weight.clamp((self.most / 32).max(1), self.most)
-    }
-}
-
 /// A job that was looked at.
 #[derive(Debug, Clone)]
 struct Job {
@@ -66,22 +44,29 @@ pub(crate) struct Engine {
     source: Source,
     /// The jobs of a queue.
     queue: Option<Arc<Fresh<Vec<JobId>>>>,
-    jobs: Cache<JobAddress, Job, Weights>,
-    trees: Cache<TreeKey, Made, Weights>,
+    jobs: moka::sync::Cache<JobAddress, Job>,
+    trees: moka::future::Cache<TreeKey, Made>,
     ours: Weak<Self>,
 }
 
 impl Engine {
     pub(crate) fn new(store: Arc<dyn Store>, options: BrowseOptions) -> Arc<Self> {
         let most = options.memory_bytes;
-        let weights = Weights {
-            most: (most / 2).max(1),
+        // Nothing weighs more than half of what there is room for: so it is kept, and others go.
+        let half = (most / 2).max(1);
+        let of_job = move |_: &JobAddress, job: &Job| {
+            // As each is listed again and again, there are not more than 64.
+            weight(job.weight.clamp((half / 32).max(1), half))
+        };
+        let of_tree = move |_: &TreeKey, made: &Made| {
+            let bytes = made.tree.weight + 64 * made.of.len() as u64;
+            weight(bytes.min(half))
         };
         Arc::new_cyclic(|ours: &Weak<Self>| Self {
             source: Source::new(store, options.deadline, most),
             queue: queue(&options, ours),
-            jobs: weighed(64, most, weights.clone()),
-            trees: weighed(64, most, weights),
+            jobs: weighed(most, of_job),
+            trees: weighed_and_made(most, of_tree),
             ours: ours.clone(),
             options,
         })
@@ -89,8 +74,10 @@ impl Engine {
 
     /// Forgets what it listed, so that nothing is listed any more in the background.
     pub(crate) fn forget(&self) {
-        self.jobs.clear();
-        self.trees.clear();
+        for (job, _) in &self.jobs {
+            self.jobs.invalidate(&*job);
+        }
+        self.trees.invalidate_all();
     }
 
     /// The place of the mount point.
@@ -116,10 +103,7 @@ impl Engine {
                 let fresh = Arc::new(Fresh::new(Self::period(&self.options), Box::new(ask)));
                 let new = Job { fresh, weight: 0 };
                 // Another look may have been faster.
-                let kept = self
-                    .jobs
-                    .get_or_insert_with(&job, || Ok::<_, FsError>(new))?;
-                kept.fresh
+                self.jobs.get_with(job, || new).fresh
             }
         };
         fresh.get().await
@@ -146,13 +130,13 @@ impl Engine {
             let used: Vec<_> = before.used.lock().iter().copied().collect();
             for content in used {
                 let key = (Some(before.id), content);
-                if let Some(made) = self.trees.peek(&key) {
+                if let Some(made) = self.trees.get(&key).await {
                     self.tree_of(&index, content, Some(made)).await?;
-                    self.trees.remove(&key);
+                    self.trees.invalidate(&key).await;
                 }
             }
         }
-        if let Some(kept) = self.jobs.peek(&job) {
+        if let Some(kept) = self.jobs.get(&job) {
             let weight = index.weight();
             self.jobs.insert(job, Job { weight, ..kept });
         }
@@ -181,8 +165,18 @@ impl Engine {
             self.make(wanted?, before).await
         };
         let key = (Some(index.id), content);
-        let made = self.trees.get_or_insert_async(&key, make).await?;
-        Ok(made.tree)
+        self.made(key, make).await
+    }
+
+    /// A tree that is known, or made now.
+    async fn made(
+        &self,
+        key: TreeKey,
+        make: impl Future<Output = Result<Made, FsError>>,
+    ) -> Result<Arc<Tree>, FsError> {
+        let made = self.trees.try_get_with(key, make).await;
+        made.map(|made| made.tree)
+            .map_err(|error| FsError::clone(&error))
     }
 
     async fn make(&self, of: Vec<Wanted>, before: Option<Made>) -> Result<Made, FsError> {
@@ -211,11 +205,7 @@ impl Engine {
             });
             self.make(wanted.collect(), None).await
         };
-        let made = self
-            .trees
-            .get_or_insert_async(&(None, content), make)
-            .await?;
-        Ok(made.tree)
+        self.made((None, content), make).await
     }
 
     fn input_roots(&self, job: &JobAddress) -> Vec<NamedRoot> {
@@ -256,7 +246,7 @@ impl Engine {
                     entries.push(folder("inputs", inputs, created));
                 }
                 // If it was listed, its folders have the times of what is in them.
-                if let Some(known) = self.jobs.peek(job)
+                if let Some(known) = self.jobs.get(job)
                     && let Some(Ok(index)) = known.fresh.get().now_or_never()
                 {
                     for entry in &mut entries {
@@ -351,7 +341,7 @@ impl Engine {
         if content.view == View::Inputs {
             return self.input_roots(&content.job).into_iter().find(is_it);
         }
-        let job = self.jobs.peek(&content.job)?;
+        let job = self.jobs.get(&content.job)?;
         let index = job.fresh.get().now_or_never()?.ok()?;
         index.roots.iter().find(|root| is_it(root)).cloned()
     }

@@ -12,12 +12,11 @@ use attachfs_store::{ManifestKey, Store, StoreError, StoredManifest};
 use attachfs_vfs::{Blame, FsError, FsErrorKind};
 use futures::future::BoxFuture;
 use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _};
-use quick_cache::Weighter;
-use quick_cache::sync::Cache;
+use moka::sync::Cache;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use crate::caches::weighed;
+use crate::caches::{weighed, weight};
 use crate::tree::{Layers, Origin, Tree};
 
 /// How many manifests are read at once.
@@ -43,15 +42,6 @@ struct Decoded {
     weight: u64,
 }
 
-#[derive(Debug, Clone)]
-struct ByWeight;
-
-impl Weighter<Wanted, Decoded> for ByWeight {
-    fn weight(&self, _: &Wanted, decoded: &Decoded) -> u64 {
-        decoded.weight
-    }
-}
-
 impl std::hash::Hash for Wanted {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
         self.origin.as_str().hash(state);
@@ -64,7 +54,7 @@ pub(crate) struct Source {
     store: Arc<dyn Store>,
     deadline: Duration,
     /// By key, length and time: what was written under a key later is another manifest.
-    decoded: Cache<Wanted, Decoded, ByWeight>,
+    decoded: Cache<Wanted, Decoded>,
     /// What roots are, by the hash that stands for them in any key.
     roots: Cache<ContentHash, Option<OutputMetadata>>,
     room: Semaphore,
@@ -76,10 +66,8 @@ type Read = Result<(Wanted, Option<Arc<Manifest>>), FsError>;
 /// What a root is.
 type Said = (ContentHash, Option<OutputMetadata>);
 
-/// How many manifests there are in a full cache, about.
-const MANIFESTS: usize = 10_000;
 /// How many roots are remembered.
-const ROOTS: usize = 10_000;
+const ROOTS: u64 = 10_000;
 
 fn failed(doing: impl Into<Box<str>>, error: StoreError) -> FsError {
     FsError::caused(FsErrorKind::Io, doing, error).blaming(Blame::Store)
@@ -90,7 +78,7 @@ impl Source {
         Self {
             store,
             deadline,
-            decoded: weighed(MANIFESTS, memory_bytes, ByWeight),
+            decoded: weighed(memory_bytes, |_, decoded: &Decoded| weight(decoded.weight)),
             roots: Cache::new(ROOTS),
             room: Semaphore::new(KIB_AT_ONCE as usize),
         }
