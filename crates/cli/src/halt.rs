@@ -4,6 +4,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use attachfs::{CommitStep, DurableStep, When, listen_to_durable_steps};
+use tokio::runtime::{Handle, RuntimeFlavor};
 
 /// The variable that names the step. Not for people. `Hashed` is a step of a commit; `JournalAppend:3` is before the third step of that
 /// name that the process takes, `JournalAppend:3:after` behind it.
@@ -72,7 +73,14 @@ pub(crate) fn halt_at(step: CommitStep) {
 #[expect(clippy::print_stderr, reason = "a test waits for this line")]
 fn halt(step: &str) -> ! {
     eprintln!("halted at {step}");
-    loop {
-        std::thread::park();
+    let park = || -> ! {
+        loop {
+            std::thread::park();
+        }
+    };
+    // A worker of the runtime that stood still would keep the task that it was to run next, such as the answer to another process.
+    match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(park),
+        _ => park(),
     }
 }
