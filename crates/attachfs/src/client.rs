@@ -35,16 +35,16 @@ impl Drop for HangUpLater {
     }
 }
 
-/// Asks the process that has a session. If the observer has had enough, or this is dropped, the connection is closed:
-/// that cancels a commit which has not recorded its intent, and nothing else. A process that ends just now may not begin with the request
-/// ([`ControlError::NotBegun`]).
+/// Asks the process that has a session, through a connection to it. If the observer has had enough, or this is dropped, the connection is
+/// closed: that cancels a commit which has not recorded its intent, and nothing else. A process that ends at this moment may not begin with the
+/// request ([`ControlError::NotBegun`]).
 pub(crate) async fn ask<T: DeserializeOwned>(
     entry: &SessionEntry,
+    mut client: ControlClient,
     request: Request,
     observer: Option<&dyn Observer>,
 ) -> Result<T, Error> {
     let (events, mut heard) = tokio::sync::mpsc::unbounded_channel();
-    let mut client = connect(entry)?.ok_or(ControlError::NotBegun)?;
     let connection = HangUpLater(Some(client.hang_up()?));
     let asked = tokio::task::spawn_blocking(move || {
         client.request(&request, |event| {

@@ -25,7 +25,7 @@ use crate::opened::OpenedSession;
 use crate::places::Places;
 use crate::probe::probe;
 use crate::served::ServedMount;
-use crate::session::{ask_if_served, is_served, look};
+use crate::session::{ask_if_served, look, serving};
 use crate::sources::ShownManifest;
 
 /// Files of an added manifest that may be asked for before it is shown.
@@ -82,10 +82,10 @@ async fn try_to_add(
     replace: Option<&str>,
     probe: bool,
 ) -> Result<AddReport, Error> {
-    if !is_served(found).await? {
+    let Some(client) = serving(found).await? else {
         let sentence = format!("session {} is not mounted", found.meta.id);
         return Err(Error::usage(sentence).advise("mount it first, with `mount --session`"));
-    }
+    };
     let handed = HandedIn::new(&found.dir, manifests)?;
     let options = value(&AddArguments {
         manifests: manifests.iter().map(ManifestBytes::describe).collect(),
@@ -93,7 +93,7 @@ async fn try_to_add(
         replace: replace.map(str::to_owned),
         probe,
     })?;
-    ask(found, Request::Add { options }, None).await
+    ask(found, client, Request::Add { options }, None).await
 }
 
 /// Manifests that this client handed in. Dropping it removes the files of those that the serving process did not keep.

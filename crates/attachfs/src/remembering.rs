@@ -29,8 +29,10 @@ pub(crate) fn remember_discarded(
     meta: &SessionMeta,
     records: &[CommitRecord],
 ) -> Result<(), Error> {
+    let remembered = remember(places, meta, records);
+    // Whether or not the first could be written.
     places.sessions().ended().add_discarded(&meta.id)?;
-    remember(places, meta, records)
+    remembered
 }
 
 /// What the records of commits say was published.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use attachfs_commit::Observer;
 use attachfs_manifest::ParseHashError;
-use attachfs_session::{ControlError, Request, Session, SessionEntry, SessionMeta};
+use attachfs_session::{ControlClient, ControlError, Request, Session, SessionEntry, SessionMeta};
 use attachfs_store::S3Access;
 use attachfs_vfs::Settings;
 use serde::de::DeserializeOwned;
@@ -26,32 +26,32 @@ use crate::remembering::{not_remembered, remember_left};
 use crate::remote::{CommitReport, DiffReport, PublishedManifest, RehearsalReport, StatusReport};
 use crate::store::open_store;
 
-/// Whether a process has the session, which then answers. One that is just beginning or ending is
-/// given a moment.
-pub(crate) async fn is_served(found: &SessionEntry) -> Result<bool, Error> {
+/// A connection to the process that has the session, `None` if no process has it. A process that is just beginning or ending is given a
+/// moment.
+pub(crate) async fn serving(found: &SessionEntry) -> Result<Option<ControlClient>, Error> {
     let deadline = Instant::now() + BEGINS_WITHIN;
     while Session::is_in_use(&found.dir)? {
-        if connect(found)?.is_some() {
-            return Ok(true);
+        if let Some(client) = connect(found)? {
+            return Ok(Some(client));
         }
         if Instant::now() >= deadline {
             return Err(no_answer(found, None));
         }
         tokio::time::sleep(LOOK_AGAIN).await;
     }
-    Ok(false)
+    Ok(None)
 }
 
-/// The answer of the process that has a session, `None` if none has it. A process that ends and does not begin with the request any more
-/// is waited for.
+/// The answer of the process that has a session, `None` if no process has it. A process that ends and does not begin with the request is waited
+/// for: then the session is without one, or another process has it.
 pub(crate) async fn ask_if_served<T: DeserializeOwned>(
     found: &SessionEntry,
     request: Request,
     observer: Option<&dyn Observer>,
 ) -> Result<Option<T>, Error> {
     let deadline = Instant::now() + ENDS_WITHIN;
-    while is_served(found).await? {
-        match ask(found, request.clone(), observer).await {
+    while let Some(client) = serving(found).await? {
+        match ask(found, client, request.clone(), observer).await {
             Err(error)
                 if matches!(error.cause(), Some(ControlError::NotBegun))
                     && Instant::now() < deadline =>

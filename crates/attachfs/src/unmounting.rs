@@ -20,7 +20,8 @@ use std::time::Duration;
 use attachfs_commit::Observer;
 use attachfs_manifest::ContentHash;
 use attachfs_session::{
-    ControlError, Failure, FailureClass, Request, Session, SessionEntry, SessionError,
+    ControlClient, ControlError, Failure, FailureClass, Request, Session, SessionEntry,
+    SessionError,
 };
 use attachfs_store::{ManifestKey, Metadata, S3Access};
 use tokio::time::Instant;
@@ -113,8 +114,8 @@ pub async fn unmount(
 
 /// Who has a session that is to end.
 enum Holder {
-    /// A process that serves it and answers.
-    Served,
+    /// A process that serves it.
+    Served(ControlClient),
     /// Nobody.
     Nobody,
     /// It has been deleted.
@@ -177,7 +178,7 @@ impl Ending<'_> {
         let since = Instant::now();
         loop {
             match self.holder().await? {
-                Holder::Served => return self.ask(detach).await,
+                Holder::Served(client) => return self.ask(client, detach).await,
                 Holder::Gone => return self.tell_ended().await,
                 Holder::Nobody => {}
             }
@@ -201,8 +202,8 @@ impl Ending<'_> {
             if !Session::is_in_use(&self.found.dir)? {
                 return Ok(Holder::Nobody);
             }
-            if connect(self.found)?.is_some() {
-                return Ok(Holder::Served);
+            if let Some(client) = connect(self.found)? {
+                return Ok(Holder::Served(client));
             }
             let waited = since.elapsed();
             if waited >= SAID_AFTER
@@ -221,7 +222,7 @@ impl Ending<'_> {
     }
 
     /// Asks the process that serves the mount.
-    async fn ask(&self, detach: bool) -> Result<UnmountReport, Error> {
+    async fn ask(&self, client: ControlClient, detach: bool) -> Result<UnmountReport, Error> {
         let options = value(&UnmountArguments {
             commit: self.request.commit.clone(),
             keep: self.deliver.is_some(),
@@ -229,7 +230,8 @@ impl Ending<'_> {
         })?;
         self.asked.store(true, Ordering::Relaxed);
         let request = Request::Unmount { detach, options };
-        let mut report: UnmountReport = ask(self.found, request, Some(self.observer)).await?;
+        let asked = ask(self.found, client, request, Some(self.observer));
+        let mut report: UnmountReport = asked.await?;
         if report.detached {
             return Ok(report);
         }
@@ -397,7 +399,7 @@ impl Ending<'_> {
     async fn discard_committed(&self, report: &mut UnmountReport) -> Result<(), Error> {
         match self.holder().await? {
             Holder::Nobody => {}
-            Holder::Served => return Ok(()),
+            Holder::Served(_) => return Ok(()),
             Holder::Gone => {
                 report.kept = false;
                 return Ok(());
@@ -433,7 +435,7 @@ impl Ending<'_> {
         // What it published is known from here on without it.
         remember(self.places, &opened.meta, &opened.vfs().commits())?;
         let meta = &self.found.meta;
-        // Of a mount that ended in some other way it may say how.
+        // The log of a mount that did not end in order may tell why.
         if report.log.is_some() || report.was_dead || report.was_left {
             report.log = logs::keep_if_possible(self.places, &self.found.dir, &meta.id);
         }

@@ -1,4 +1,4 @@
-//! What is said of a session that is gone: somebody else has ended or discarded it.
+//! What an unmount reports if another command has ended or discarded its session.
 
 use attachfs_commit::Account;
 use attachfs_session::{EndedSession, SessionId};
@@ -31,7 +31,7 @@ pub fn report_of_ended(ended: &EndedSession) -> UnmountReport {
     }
 }
 
-/// Why a session is not committed that somebody else has discarded. `ended`: what it had published before.
+/// The error of an unmount that was to commit a session which another command has discarded. `ended`: what the session had published before.
 pub(super) fn discarded(id: &SessionId, ended: Option<&EndedSession>) -> Error {
     let sentence = format!("nothing was committed: session {id} was discarded by another command");
     let error = Error::usage(sentence);

@@ -9,9 +9,11 @@
 //! A commit prints the address of its manifest once. If that text got lost, or never arrived because the
 //! connection broke, the address is found here after the session is gone, until the list is pruned.
 //!
-//! Who waits for a session to commit it, and finds it gone, has to know whether it came to its end or was discarded.
+//! A command that waits for a session to commit it may find the session gone: the mark tells it whether the session was committed or
+//! discarded.
 
 use std::ffi::OsStr;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -26,7 +28,7 @@ use crate::session::{SessionId, SessionMeta};
 /// The version of the file.
 const FORMAT: u32 = 1;
 
-/// How long it is known that a session was discarded: nobody waits for one any longer.
+/// How long the mark of a discarded session stays. No command waits longer for a session.
 const DISCARDED_FOR: Duration = Duration::from_hours(24);
 
 /// A session that was deleted and had published something.
@@ -104,7 +106,8 @@ impl EndedSessions {
         Ok(dir.publish(&file_name(&meta.id), &bytes)?)
     }
 
-    /// Writes down, durably, that a session is about to be discarded, for who waits to commit it. Forgets those of more than a day ago.
+    /// Writes down, durably, that a session is about to be discarded, for others that wait to commit it. Forgets what was discarded more
+    /// than a day ago.
     pub fn add_discarded(&self, id: &SessionId) -> Result<(), SessionListError> {
         let dir = OwnDir::create(&self.dir)?;
         let since = SystemTime::now()
@@ -112,7 +115,13 @@ impl EndedSessions {
             .and_then(|since| since.duration_since(SystemTime::UNIX_EPOCH).ok())
             .map_or(0, |since| since.as_nanos().cast_signed());
         for old in files(&dir, DISCARDED)? {
-            if dir.file_facts(&old)?.stamp.mtime_ns < since {
+            let is_old = match dir.file_facts(&old) {
+                Ok(facts) => facts.stamp.mtime_ns < since,
+                // Another process has removed it.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+                Err(error) => return Err(error.into()),
+            };
+            if is_old {
                 dir.remove_file(&old)?;
             }
         }
