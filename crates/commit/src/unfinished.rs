@@ -85,21 +85,25 @@ impl Unfinished {
         let lacking = uploader.lacking(&named, observer).await?;
         if !lacking.is_empty() {
             let sent = send_again(open, &diff, &lacking, &clean, options, uploader, observer);
-            let failed = match sent.await {
+            match sent.await {
                 Ok(Resent { report, lost }) if lost.is_empty() => {
                     account.uploaded_objects = report.uploaded.count;
                     account.uploaded_bytes = report.uploaded.bytes;
-                    None
                 }
-                Ok(Resent { lost: objects, .. }) => Some(CommitError::Lost {
-                    objects,
-                    key: key.clone(),
-                    may_be_public: true,
-                }),
-                Err(error) => Some(error),
-            };
-            if let Some(error) = failed {
-                return Err(NotFinished::lacking(error, store, &key, hash).await);
+                Ok(Resent { lost: objects, .. }) => {
+                    let may_be_public = may_be_public(store, &key, hash).await;
+                    let error = CommitError::Lost {
+                        objects,
+                        key,
+                        may_be_public,
+                    };
+                    return Err(NotFinished::anew_unless(may_be_public, error));
+                }
+                Err(error @ CommitError::Busy(_)) => {
+                    let may_be_public = may_be_public(store, &key, hash).await;
+                    return Err(NotFinished::anew_unless(may_be_public, error));
+                }
+                Err(error) => return Err(error.into()),
             }
         }
         send(store, &key, bytes.into()).await?;
@@ -124,36 +128,23 @@ pub(crate) struct NotFinished {
 }
 
 impl NotFinished {
-    /// Why the store could not be given all objects.
-    async fn lacking(
-        error: CommitError,
-        store: &dyn ManifestStore,
-        key: &ManifestKey,
-        hash: ContentHash,
-    ) -> Self {
-        if !matches!(error, CommitError::Lost { .. } | CommitError::Busy(_)) {
-            return error.into();
-        }
-        // A commit that was begun anew would be the sibling of one that readers may have seen.
-        let may_be_public = match stored_hash(store, key).await {
-            Ok(found) => found == Some(hash),
-            Err(error) => {
-                let error = &error as &dyn std::error::Error;
-                tracing::warn!(error, "whether a manifest is in the store cannot be told");
-                true
-            }
-        };
-        let error = match error {
-            CommitError::Lost { objects, key, .. } => CommitError::Lost {
-                objects,
-                key,
-                may_be_public,
-            },
-            other => other,
-        };
+    /// A commit that was begun anew would be the sibling of one that readers may have seen.
+    fn anew_unless(may_be_public: bool, error: CommitError) -> Self {
         Self {
             error,
             is_to_begin_anew: !may_be_public,
+        }
+    }
+}
+
+/// Whether readers may have a manifest. If the store does not tell, they may.
+async fn may_be_public(store: &dyn ManifestStore, key: &ManifestKey, hash: ContentHash) -> bool {
+    match stored_hash(store, key).await {
+        Ok(found) => found == Some(hash),
+        Err(error) => {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "whether a manifest is in the store cannot be told");
+            true
         }
     }
 }
