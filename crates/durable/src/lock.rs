@@ -84,7 +84,7 @@ impl Drop for FileLock {
     }
 }
 
-/// Not with the descriptor alone: a process that is being started may have that, too, and the lock with it.
+/// To close the file would not do: a process that another thread is just starting has it open, too, and the lock with it.
 fn release(file: &File) {
     // It fails if the system has taken the lock away, as one of a network may.
     let _ = file.unlock();
@@ -105,7 +105,7 @@ mod tests {
         assert!(FileLock::try_exclusive(&path).unwrap().is_some());
     }
 
-    /// As a process has it that another thread is just starting.
+    /// A process that another thread is just starting has such a descriptor.
     #[test]
     fn a_lock_that_is_dropped_is_free_although_another_descriptor_of_its_file_is_open() {
         let dir = tempfile::tempdir().unwrap();

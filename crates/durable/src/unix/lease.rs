@@ -16,7 +16,7 @@ use crate::lease::Leasing;
 /// the file's times: ext4, XFS, Btrfs and F2FS (`linux/magic.h`). Memory (tmpfs) does not note it, and of a network file system others may write.
 const RELIED_ON: [u64; 4] = [0xEF53, 0x5846_5342, 0x9123_683E, 0xF2F5_2010];
 
-/// For so long at most a process that is being started has the files that were open where it was started.
+/// A new process has the open files of the one that starts it, until it runs its own program: for this long at most.
 const BEING_STARTED: Duration = Duration::from_secs(1);
 
 /// Chooses the signal, see `asm-generic/fcntl.h`.
