@@ -72,7 +72,7 @@ impl Tree {
         self.dirs[dir as usize].newest
     }
 
-    /// The directory at a path; `None` if there is none.
+    /// The directory at a path; `None` if no directory is there.
     pub(crate) fn dir_at(&self, path: &[u8]) -> Option<u32> {
         let names = path
             .split(|&byte| byte == b'/')

@@ -1,4 +1,4 @@
-//! The conventions of AWS Deadline Cloud's job attachments: where manifests are, and what is said of them.
+//! The conventions of AWS Deadline Cloud's job attachments: where manifests are, and which metadata they have.
 //!
 //! ```text
 //!     Manifests/<farm>/<queue>/Inputs/<id of the submission>/<hash of the root>_input        InputKey
