@@ -43,6 +43,7 @@ mod fsck;
 mod holder;
 mod index;
 mod inspect;
+mod jobs;
 mod joining;
 mod layering;
 mod left;
@@ -93,8 +94,9 @@ pub use attachfs_durable::{
 };
 pub use attachfs_fetch::Prefetch;
 pub use attachfs_jobs::{
-    ActionTime, FarmId, JobId, OutputKey, OutputMetadata, OutputPlace, QueueId, SessionActionId,
-    StepId, TaskId,
+    ActionTime, DocumentError, FarmId, Job, JobAddress, JobId, JobPart, JobsAddress, LatestBy,
+    OutputKey, OutputMetadata, OutputPlace, ParseJobAddressError, Queue, QueueId, SessionActionId,
+    StepId, Task, TaskId,
 };
 pub use attachfs_manifest::wire::{Format, Manifest, Note, decode_globs};
 pub use attachfs_manifest::{
@@ -129,6 +131,7 @@ pub use error::Error;
 pub use exposed::Exposed;
 pub use fsck::{FsckReport, fsck};
 pub use inspect::{Inspection, ListedPath, cat, inspect, list};
+pub use jobs::{JobDocuments, JobNames, NamedJobs};
 pub use layering::{AddReport, LayersReport, add, layers};
 pub use left::{Uncommitted, uncommitted_in};
 pub use list::{ended_sessions, find, find_ended, forget, prune, session_in, sessions};

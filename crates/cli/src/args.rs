@@ -5,6 +5,7 @@ pub(crate) mod committing;
 pub(crate) mod download;
 pub(crate) mod early;
 pub(crate) mod fsck;
+pub(crate) mod jobs;
 pub(crate) mod layering;
 pub(crate) mod manifest;
 pub(crate) mod names;

@@ -32,7 +32,7 @@ mod metadata;
 mod python;
 mod reading;
 
-pub use address::{JobAddress, JobPart, ParseJobAddressError};
+pub use address::{JobAddress, JobPart, JobsAddress, ParseJobAddressError};
 pub use bundle::{
     BundleError, BundleFile, BundleFiles, BundleParameter, BundleReferences, BundleValue, DataFlow,
     GivenParameters, JobBundle, ObjectType,

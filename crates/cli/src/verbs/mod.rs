@@ -8,6 +8,7 @@ mod layering;
 mod looking;
 mod manifest;
 mod mounting;
+mod naming;
 mod publishing;
 mod reading;
 mod report;
