@@ -95,8 +95,8 @@ pub use attachfs_durable::{
 pub use attachfs_fetch::Prefetch;
 pub use attachfs_jobs::{
     ActionTime, DocumentError, FarmId, Job, JobAddress, JobId, JobPart, JobsAddress, LatestBy,
-    OutputKey, OutputMetadata, OutputPlace, ParseJobAddressError, Queue, QueueId, SessionActionId,
-    StepId, StorageProfileId, Task, TaskId,
+    LatestDiffers, OutputKey, OutputMetadata, OutputPlace, ParseJobAddressError, Queue, QueueId,
+    SessionActionId, StepId, StorageProfileId, Task, TaskId, step_dependencies,
 };
 pub use attachfs_manifest::wire::{Format, Manifest, Note, decode_globs};
 pub use attachfs_manifest::{
@@ -132,6 +132,10 @@ pub use error::Error;
 pub use exposed::Exposed;
 pub use fsck::{FsckReport, fsck};
 pub use inspect::{Inspection, ListedPath, cat, inspect, list};
+pub use jobs::{
+    ChosenBy, FetchPlan, FetchTo, FoundFiles, JobFiles, PlannedPlace, UnmappedPath, UnmappedRoot,
+    fetch_planned, find_job_files, plan_fetch,
+};
 pub use jobs::{
     JobDocuments, JobNames, NamedJobs, Placed, PlacedPart, PlacedParts, Placing, PlacingOptions,
 };

@@ -3,6 +3,7 @@
 mod cache;
 mod committing;
 mod downloading;
+mod fetching;
 mod fsck;
 mod layering;
 mod looking;
