@@ -45,4 +45,5 @@ mod tree;
 mod xattrs;
 
 pub use filesystem::Browse;
+pub use names::{NamedRoot, name_roots};
 pub use options::{BrowseOptions, JobInput, Scope};

@@ -4,11 +4,13 @@ pub(crate) mod cache;
 pub(crate) mod committing;
 pub(crate) mod download;
 pub(crate) mod early;
+pub(crate) mod fetching;
 pub(crate) mod fsck;
 pub(crate) mod jobs;
 pub(crate) mod layering;
 pub(crate) mod manifest;
 pub(crate) mod names;
+pub(crate) mod placing;
 pub(crate) mod publishing;
 pub(crate) mod reading;
 pub(crate) mod report;
@@ -34,7 +36,8 @@ pub(crate) use self::committing::{
 use self::values::FormatName;
 
 const EXIT_CODES: &str = "Exit codes: 0 ok, 1 other failure, 2 usage, 10 mount, 11 store, 12 integrity \
-(bytes are not what they should be), 13 incomplete (some of it is done), 14 busy, 15 cancelled.
+(bytes are not what they should be), 13 incomplete (some of it is done), 14 busy, 15 cancelled, \
+16 unmapped (a file of a job has no place on this machine).
 After 13 the same command goes on with what is left: an upload, a download or a commit that broke off, \
 or files that failed, which are listed. One whose object is damaged in the store fails again until the \
 object is replaced; of several mounts that are unmounted, some are pending. `store verify` and `manifest check` exit with 12 if something is damaged, and with 13 \

@@ -3,12 +3,14 @@
 mod cache;
 mod committing;
 mod downloading;
+mod fetching;
 mod fsck;
 mod layering;
 mod looking;
 mod manifest;
 mod mounting;
 mod naming;
+mod placing;
 mod publishing;
 mod reading;
 mod report;
