@@ -4,6 +4,7 @@
 //! - [`take_snapshot`] makes a manifest of a folder and fills a store;
 //! - [`upload_manifests`] uploads the files of manifests that there are;
 //! - [`Mount`] is a mounted manifest; [`run`] mounts, runs a command, unmounts and commits;
+//! - [`BrowseMount`] is a mounted view of the outputs of jobs;
 //! - [`add`] shows more manifests in a mount that is used; [`layers`] lists them;
 //! - [`stats()`] tells what is counted of a mount;
 //! - [`unmount()`] ends a mount, whatever became of its process;
@@ -27,6 +28,7 @@
 //! is an [`Error`] with its class, its causes and advice.
 
 mod arguments;
+mod browse;
 pub mod bulk;
 pub mod cache;
 mod cancel;
@@ -47,6 +49,7 @@ mod jobs;
 mod joining;
 mod layering;
 mod left;
+mod letting_go;
 mod list;
 mod logs;
 pub mod manifest;
@@ -93,6 +96,7 @@ pub use attachfs_durable::{
     raise_open_files, signal_of, user_numbers,
 };
 pub use attachfs_fetch::Prefetch;
+pub use attachfs_browse::{JobInput, Scope as BrowseScope};
 pub use attachfs_jobs::{
     ActionTime, DocumentError, FarmId, Job, JobAddress, JobId, JobPart, JobsAddress, LatestBy,
     LatestDiffers, OutputKey, OutputMetadata, OutputPlace, ParseJobAddressError, Queue, QueueId,
@@ -122,6 +126,13 @@ pub use attachfs_transfer::{
 };
 pub use attachfs_tree::{LayerOptions, Root, Timestamp};
 pub use attachfs_vfs::Counters;
+pub use attachfs_paths::{
+    Mapping, MappingRule, MixedFormats, PathFormat, ProfileError, RulesError, StorageProfile, parse_rules,
+    rules_between,
+};
+pub use browse::{
+    BrowseMount, BrowseRequest, JobListError, browsed, given_inputs, mappings, parse_job_list,
+};
 pub use bytes::Bytes;
 pub use copying::GivenManifest;
 pub use download::{

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use attachfs_commit::{Account, Committed, EarlyCounts, Outcome, Preview};
+use attachfs_fetch::FetchCounters;
 use attachfs_manifest::{Content, Node};
 use attachfs_session::{Failure, Session, SessionId, SessionMeta, Taint};
 use attachfs_store::{ManifestAddress, ManifestKey, StoreAddress};
@@ -119,6 +120,9 @@ pub struct StatusReport {
     pub pid: Option<u32>,
     /// Whether the mount is read-only.
     pub read_only: bool,
+    /// The jobs whose outputs it shows; `None` if it shows manifests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub browses: Option<String>,
     /// The store.
     pub store: String,
     /// The manifests, the lowest first.
@@ -178,6 +182,43 @@ pub struct StatusReport {
     /// The address that answers with metrics, if there is one.
     #[serde(default)]
     pub metrics: Option<String>,
+}
+
+impl StatusReport {
+    /// A session of which no more is known than its description.
+    pub(crate) fn of(meta: &SessionMeta) -> Self {
+        let manifests = meta.manifests.iter();
+        Self {
+            session: meta.id.to_string(),
+            mount_point: meta.mount_point.clone(),
+            mounted: false,
+            pid: None,
+            read_only: meta.read_only,
+            browses: meta.browses.clone(),
+            store: meta.store.address.clone(),
+            manifests: manifests.map(|manifest| manifest.source.clone()).collect(),
+            uncommitted: 0,
+            open: Vec::new(),
+            left_open: Vec::new(),
+            special: Vec::new(),
+            tainted: Vec::new(),
+            cut_off: false,
+            set_aside: 0,
+            set_aside_in: None,
+            unknown: 0,
+            unknown_in: None,
+            commits: 0,
+            committed: Vec::new(),
+            commit_unfinished: false,
+            ending: None,
+            counters: None,
+            fetched: None,
+            last_error: None,
+            early_upload: None,
+            log: None,
+            metrics: None,
+        }
+    }
 }
 
 /// How the end of a mount goes on.
@@ -241,6 +282,21 @@ pub struct Fetched {
     /// Requests that failed otherwise, or took too long.
     #[serde(default)]
     pub failed: u64,
+}
+
+impl From<&FetchCounters> for Fetched {
+    fn from(counters: &FetchCounters) -> Self {
+        Self {
+            requests: counters.objects_from_store + counters.ranges_from_store,
+            bytes: counters.bytes_from_store,
+            disk_hits: counters.disk_hits,
+            disk_bytes: counters.bytes_from_disk,
+            not_cached: counters.disk_dropped_bytes,
+            damaged: counters.damaged + counters.wrong_length,
+            missing: counters.missing,
+            failed: counters.failed + counters.timed_out,
+        }
+    }
 }
 
 /// A changed path.

@@ -29,6 +29,7 @@
 
 mod caches;
 mod engine;
+mod failed;
 mod filesystem;
 mod fresh;
 mod handles;

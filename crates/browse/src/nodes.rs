@@ -254,6 +254,26 @@ impl Nodes {
         }
     }
 
+    /// The files that an object of this hash and length is part of, with their paths.
+    pub(crate) fn files_with(&self, object: ContentHash, len: u64) -> Vec<(NodeId, Arc<[u8]>)> {
+        let has = |node: &Node| match &node.what {
+            What::File(file, _) => {
+                let hashes = file.content.hashes();
+                hashes.contains(&object)
+                    && file.layout().is_some_and(|layout| {
+                        let mut pieces = layout.pieces(0..layout.size());
+                        pieces.any(|piece| piece.hash == object && piece.object_len == len)
+                    })
+            }
+            What::Dir(_) | What::Link(..) => false,
+        };
+        let table = self.table.lock();
+        let found = table.iter().filter(|(_, node)| has(node));
+        found
+            .map(|(&id, node)| (id, Arc::clone(&node.path)))
+            .collect()
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.table.lock().len()
     }

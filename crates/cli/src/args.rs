@@ -1,5 +1,6 @@
 //! The command line, as typed, with the default of each option.
 
+pub(crate) mod browse;
 pub(crate) mod cache;
 pub(crate) mod committing;
 pub(crate) mod download;
@@ -65,6 +66,7 @@ impl Args {
     pub(crate) fn log(&self) -> Option<&Path> {
         match &self.verb {
             Verb::Mount(mount) => mount.log.as_deref(),
+            Verb::Browse(browse) => browse.log.as_deref(),
             _ => None,
         }
     }
@@ -98,6 +100,7 @@ pub(crate) enum Verb {
     Upload(upload::Upload),
     Download(download::Download),
     Mount(Mount),
+    Browse(browse::Browse),
     Umount(unmounting::Umount),
     Add(layering::Add),
     /// List the manifests of a mount, the lowest first.
@@ -380,7 +383,7 @@ pub(crate) struct Mount {
 
 /// List sessions: mounts, and sessions with uncommitted changes.
 ///
-/// `mounted`, or `in use` by a process without a mount (detached, or being committed: `status` tells); `left` without a process, or `dead` if its mount is
+/// `mounted`, `browsing` if it shows outputs of jobs, or `in use` by a process without a mount (detached, or being committed: `status` tells); `left` without a process, or `dead` if its mount is
 /// still there, which `umount` takes away; `ending` if it was half deleted. A session whose directory is not there now, because its disk is not mounted for example, is
 /// `unreachable`, and is not forgotten. One in whose directory there is another session now is `lost`.
 #[derive(Debug, ClapArgs)]

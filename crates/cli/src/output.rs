@@ -264,6 +264,9 @@ pub(crate) fn status(report: &StatusReport) -> String {
         "state      {state}{}\n",
         if report.read_only { ", read-only" } else { "" }
     );
+    if let Some(jobs) = &report.browses {
+        text += &format!("shows      {}\n", line_of(jobs));
+    }
     text += &format!("store      {}\n", line_of(&report.store));
     for manifest in &report.manifests {
         text += &format!("manifest   {}\n", line_of(manifest));

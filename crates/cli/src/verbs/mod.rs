@@ -1,5 +1,6 @@
 //! The verbs, one family a file.
 
+mod browsing;
 mod cache;
 mod committing;
 mod downloading;
@@ -15,6 +16,7 @@ mod publishing;
 mod reading;
 mod report;
 mod running;
+mod serving;
 mod sessions;
 mod snapshotting;
 mod stats;
@@ -36,14 +38,16 @@ const GIVE_UP: Duration = Duration::from_secs(5);
 pub(crate) fn dispatch(args: Args) -> Result<(), Failure> {
     let Args { globals, verb } = args;
     let open_files = attachfs::raise_open_files();
-    if let Verb::Mount(mount) = &verb
-        && !mount.foreground
-        && !mount.daemon
-    {
+    let is_to_be_started = match &verb {
+        Verb::Mount(mount) => !mount.foreground && !mount.daemon,
+        Verb::Browse(browse) => !browse.foreground && !browse.daemon,
+        _ => false,
+    };
+    if is_to_be_started {
         attachfs::Mount::supported()?;
-        return mounting::in_background(&globals);
+        return serving::in_background(&globals);
     }
-    if matches!(verb, Verb::Mount(_) | Verb::Run(_)) {
+    if matches!(verb, Verb::Mount(_) | Verb::Browse(_) | Verb::Run(_)) {
         attachfs::keep_little_freed_memory();
     }
     let runtime = attachfs::Runtime::new()?;
@@ -53,6 +57,7 @@ pub(crate) fn dispatch(args: Args) -> Result<(), Failure> {
             Verb::Snapshot(snapshot) => snapshotting::snapshot(&globals, snapshot).await,
             Verb::Upload(upload) => uploading::upload(&globals, upload).await,
             Verb::Mount(mount) => Box::pin(mounting::mount(&globals, mount)).await,
+            Verb::Browse(browse) => Box::pin(browsing::browse(&globals, browse)).await,
             Verb::Umount(umount) => Box::pin(unmounting::umount(&globals, umount)).await,
             Verb::Add(add) => layering::add(&globals, add).await,
             Verb::Layers(session) => layering::layers(&globals, session).await,

@@ -8,7 +8,8 @@ use attachfs::{
 };
 
 use super::committing::{check_place, is_piped};
-use super::mounting::{remark_without_store, usual_owner};
+use super::mounting::usual_owner;
+use super::serving::remark_without_store;
 use super::reading::source;
 use super::report::written;
 use super::snapshotting::Aloud;

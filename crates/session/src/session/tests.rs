@@ -41,6 +41,7 @@ pub(super) fn meta() -> SessionMeta {
         read_only: false,
         case_insensitive: false,
         protect_inputs: false,
+        browses: None,
     }
 }
 
