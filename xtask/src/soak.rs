@@ -53,7 +53,7 @@ pub(crate) struct Options {
     /// With --faults: only this step (JournalSync), or only at a place as it is printed (JournalSync:3:after)
     #[arg(long, value_name = "STEP", requires = "faults")]
     at: Option<String>,
-    /// With --writes and --faults: use attachfs and attachfs-fast-s3 of this directory as they are; otherwise they are built
+    /// With --writes, --faults and --hosts: use attachfs and attachfs-fast-s3 of this directory as they are; otherwise they are built
     #[arg(long, value_name = "DIR", conflicts_with_all = ["cases", "package", "fuzz", "garage", "mutants", "reads", "blender", "posix"])]
     programs: Option<PathBuf>,
     /// Render a frame of a scene with linked libraries and textures from mounts, as from the disk; needs Blender, which is installed
@@ -107,7 +107,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         return blender::run();
     }
     if options.hosts {
-        return hosts::run();
+        return hosts::run(options.programs.as_deref());
     }
     if options.posix {
         return posix::run(&posix::Options {

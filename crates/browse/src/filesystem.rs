@@ -13,9 +13,10 @@ use attachfs_manifest::ContentHash;
 use attachfs_store::{Store, data_key};
 use attachfs_tree::{Ino, Kind, Special};
 use attachfs_vfs::{
-    Access, Allocation, Asker, Attachment, Blame, Created, DataReply, Entry, FailedRead, FileAttr, FileSystem,
-    Found, FsError, FsErrorKind, HandleId, Invalidation, Listed, ListedName, ListedReply, NameReply, NewNode,
-    NodeId, OpenedDir, OpenedFile, Released, Reply, SeekTo, SetAttr, SetXattr, Usage,
+    Access, Allocation, Asker, Attachment, Blame, Created, DataReply, Entry, FailedRead, FileAttr,
+    FileSystem, Found, FsError, FsErrorKind, HandleId, Invalidation, Listed, ListedName,
+    ListedReply, NameReply, NewNode, NodeId, OpenedDir, OpenedFile, Released, Reply, SeekTo,
+    SetAttr, SetXattr, Usage,
 };
 use futures::FutureExt as _;
 use parking_lot::RwLock;
@@ -85,7 +86,11 @@ impl Browse {
     /// still on its way to the adapter is dropped by a second call, a moment later.
     pub fn drop_cached(&self, doubt: &Doubt) {
         let files = self.shared.nodes.files_with(doubt.hash, doubt.len);
-        let Some(invalidations) = self.adapter.read().as_ref().map(|to| to.invalidations.clone())
+        let Some(invalidations) = self
+            .adapter
+            .read()
+            .as_ref()
+            .map(|to| to.invalidations.clone())
         else {
             return;
         };

@@ -31,9 +31,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
-pub(crate) use self::committing::{
-    Chosen, Commit, Diff, HandedFormat, LinkChoice, ManifestTo, Session,
-};
+pub(crate) use self::committing::{Chosen, Commit, Diff, LinkChoice, ManifestTo, Session};
 use self::values::FormatName;
 
 const EXIT_CODES: &str = "Exit codes: 0 ok, 1 other failure, 2 usage, 10 mount, 11 store, 12 integrity \

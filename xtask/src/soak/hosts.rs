@@ -135,7 +135,7 @@ fn ip(words: &[&str]) -> Result<()> {
 }
 
 /// Fails when a frame comes late, has other bytes, or when browsing reads too much.
-pub(super) fn run() -> Result<ExitCode> {
+pub(super) fn run(programs: Option<&Path>) -> Result<ExitCode> {
     let needed = [
         ("blender", "blender"),
         ("ip", "iproute2"),
@@ -147,7 +147,7 @@ pub(super) fn run() -> Result<ExitCode> {
     }
     let dir = std::env::temp_dir().join(format!("attachfs-hosts-{}", std::process::id()));
     fs::create_dir_all(&dir)?;
-    match Farm::start(&dir).and_then(|farm| farm.soak()) {
+    match Farm::start(&dir, programs).and_then(|farm| farm.soak()) {
         Ok(()) => {
             fs::remove_dir_all(&dir).with_context(|| format!("cannot delete {}", dir.display()))?;
             println!("the soak passed");
@@ -172,8 +172,11 @@ struct Farm {
 }
 
 impl Farm {
-    fn start(dir: &Path) -> Result<Self> {
-        let (path, server) = built()?;
+    fn start(dir: &Path, programs: Option<&Path>) -> Result<Self> {
+        let (path, server) = match programs {
+            Some(dir) => (dir.join("attachfs"), dir.join("attachfs-fast-s3")),
+            None => built()?,
+        };
         let render = Host::start(1, &path, dir.join("render"))?;
         let artist = Host::start(2, &path, dir.join("artist"))?;
         Ok(Self {

@@ -1,7 +1,7 @@
 //! What is mounted, and how.
 
-use std::collections::{BTreeMap, HashMap};
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -148,7 +148,10 @@ mod tests {
         assert_eq!(scope(&queue).unwrap().to_string(), queue);
         assert_eq!(scope(&step).unwrap().to_string(), step);
         let error = scope(&format!("deadline://farm-{HEX}")).unwrap_err();
-        assert!(error.to_string().ends_with("is more than a queue"), "{error}");
+        assert!(
+            error.to_string().ends_with("is more than a queue"),
+            "{error}"
+        );
         let listed = |listed: &[&str]| {
             let listed = listed.iter().map(|address| address.parse().unwrap());
             browsed(&super::tests::named(&queue), Some(listed.collect()))
