@@ -86,6 +86,7 @@ mod uploading;
 mod why;
 
 pub use arguments::{ChosenPaths, CommitArguments, DiffArguments, OutgoingLinks, UnmountArguments};
+pub use attachfs_browse::{JobInput, Scope as BrowseScope};
 pub use attachfs_commit::{
     Account, CommitOptions, CommitStep, EarlyCounts, Links, Observer, Outcome, Published,
 };
@@ -96,7 +97,6 @@ pub use attachfs_durable::{
     raise_open_files, signal_of, user_numbers,
 };
 pub use attachfs_fetch::Prefetch;
-pub use attachfs_browse::{JobInput, Scope as BrowseScope};
 pub use attachfs_jobs::{
     ActionTime, DocumentError, FarmId, Job, JobAddress, JobId, JobPart, JobsAddress, LatestBy,
     OutputKey, OutputMetadata, OutputPlace, ParseJobAddressError, Queue, QueueId, SessionActionId,
@@ -108,6 +108,10 @@ pub use attachfs_manifest::{
     ManifestPath, PathFilter, Snapshot,
 };
 pub use attachfs_mount::{StandardStream, StarterLink, leave_terminal, redirect, start_linked};
+pub use attachfs_paths::{
+    Mapping, MappingRule, MixedFormats, PathFormat, ProfileError, RulesError, StorageProfile,
+    parse_rules, rules_between,
+};
 pub use attachfs_scan::cache::HashCaches;
 pub use attachfs_scan::{CrossMounts, FileList, SymlinkPolicy};
 pub use attachfs_session::{
@@ -125,10 +129,6 @@ pub use attachfs_transfer::{
 };
 pub use attachfs_tree::{LayerOptions, Root, Timestamp};
 pub use attachfs_vfs::Counters;
-pub use attachfs_paths::{
-    Mapping, MappingRule, MixedFormats, PathFormat, ProfileError, RulesError, StorageProfile, parse_rules,
-    rules_between,
-};
 pub use browse::{
     BrowseMount, BrowseRequest, JobListError, browsed, given_inputs, mappings, parse_job_list,
 };

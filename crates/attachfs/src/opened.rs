@@ -44,7 +44,9 @@ pub(crate) fn require_writable(meta: &SessionMeta) -> Result<(), Error> {
     match &meta.browses {
         Some(jobs) => {
             let sentence = format!("session {} only shows outputs of {jobs}", meta.id);
-            Err(Error::usage(format!("{sentence}: there is nothing to commit")))
+            Err(Error::usage(format!(
+                "{sentence}: there is nothing to commit"
+            )))
         }
         None if meta.read_only => Err(Error::usage(
             "the session is read-only: there is nothing to commit",

@@ -73,7 +73,10 @@ mod tests {
         }
         assert_eq!(parse_job_list(b"").unwrap(), []);
         let error = parse_job_list(format!("{JOB}\n\nwhat").as_bytes()).unwrap_err();
-        assert!(matches!(error, JobListError::Address { number: 2, .. }), "{error}");
+        assert!(
+            matches!(error, JobListError::Address { number: 2, .. }),
+            "{error}"
+        );
         let error = parse_job_list(b"[{\"job\": 1}]").unwrap_err();
         assert!(matches!(error, JobListError::Json(_)), "{error}");
         let error = parse_job_list(b"\xff").unwrap_err();

@@ -1,7 +1,7 @@
 //! What is mounted, and how.
 
-use std::collections::{BTreeMap, HashMap};
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -56,8 +56,8 @@ pub fn browsed(named: &NamedJobs, listed: Option<Vec<JobsAddress>>) -> Result<Sc
             JobsAddress::Job(job) => Ok(Scope::Job(job)),
             JobsAddress::Queue(farm, queue) => Ok(Scope::Queue(farm, queue)),
             JobsAddress::All | JobsAddress::Farm(_) => {
-                let sentence = format!("{} is more than a queue", named.address);
-                let advice = "say which queue or job, or list the jobs with --jobs-from";
+                let sentence = "no queue and no job is named";
+                let advice = "one is named by an address, by --farm, --queue and --job, or in a list (--jobs-from)";
                 Err(Error::usage(sentence).advise(advice))
             }
         };
@@ -148,7 +148,10 @@ mod tests {
         assert_eq!(scope(&queue).unwrap().to_string(), queue);
         assert_eq!(scope(&step).unwrap().to_string(), step);
         let error = scope(&format!("deadline://farm-{HEX}")).unwrap_err();
-        assert!(error.to_string().ends_with("is more than a queue"), "{error}");
+        assert!(
+            error.to_string().ends_with("no job is named"),
+            "{error}"
+        );
         let listed = |listed: &[&str]| {
             let listed = listed.iter().map(|address| address.parse().unwrap());
             browsed(&super::tests::named(&queue), Some(listed.collect()))

@@ -40,7 +40,13 @@ pub(crate) struct Browse {
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(5..=3600), help_heading = "What is shown")]
     pub(crate) refresh: u64,
     /// Which run of a task is the latest: the one that was written last, or the one with the last name, as AWS's client has it.
-    #[arg(long, value_enum, value_name = "RULE", default_value = "modified", help_heading = "What is shown")]
+    #[arg(
+        long,
+        value_enum,
+        value_name = "RULE",
+        default_value = "modified",
+        help_heading = "What is shown"
+    )]
     pub(crate) latest_by: Latest,
     /// The storage profile of the machine that submitted, as `aws deadline get-storage-profile` prints it. With
     /// --local-storage-profile-json a root has the name of its place here.

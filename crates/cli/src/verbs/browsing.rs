@@ -39,7 +39,8 @@ pub(super) async fn browse(globals: &Globals, args: Browse) -> Result<(), Failur
         _ => return Err(Error::usage("there is no mount point").into()),
     };
     if args.jobs.session_action.is_some() {
-        let sentence = "a browse shows all session actions, below by-time: leave out --session-action";
+        let sentence =
+            "a browse shows all session actions, below by-time: leave out --session-action";
         return Err(Error::usage(sentence).into());
     }
     let listed = document(args.jobs_from.as_deref(), attachfs::parse_job_list)?;

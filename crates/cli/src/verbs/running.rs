@@ -9,9 +9,9 @@ use attachfs::{
 
 use super::committing::{check_place, is_piped};
 use super::mounting::usual_owner;
-use super::serving::remark_without_store;
 use super::reading::source;
 use super::report::written;
+use super::serving::remark_without_store;
 use super::snapshotting::Aloud;
 use super::stores::{open_store, store_of};
 use super::unmounting::commit_again;
