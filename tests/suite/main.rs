@@ -13,6 +13,7 @@
 mod adding;
 mod answers;
 mod architecture;
+mod browsing;
 mod cache;
 mod committing;
 mod copying;

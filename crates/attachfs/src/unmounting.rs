@@ -256,9 +256,9 @@ impl Ending<'_> {
         let was_dead = attachfs_mount::detach_dead(&session)?;
         let by_default = meta.commit_on_unmount.then(CommitArguments::default);
         let wanted = self.request.commit.clone().or(by_default);
-        // What only showed jobs has nothing that anybody could still look at.
-        let is_kept = meta.browses.is_none() && (meta.read_only || wanted.is_none());
-        if !was_dead && is_kept {
+        let is_over = meta.read_only || wanted.is_none();
+        // Of a browse there is nothing to look at, commit or discard afterwards: it goes in any case.
+        if !was_dead && is_over && meta.browses.is_none() {
             let sentence = format!(
                 "session {}, which an earlier mount left at {}, is not mounted",
                 meta.id,

@@ -4,19 +4,17 @@
 //! tried once, and goes on in the runtime if it has to wait.
 
 use std::future::Future;
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use attachfs_fetch::{Doubt, FetchError, Fetcher, FileRead};
 use attachfs_manifest::ContentHash;
 use attachfs_store::{Store, data_key};
-use attachfs_tree::{Ino, Kind, Special};
+use attachfs_tree::{Ino, Kind};
 use attachfs_vfs::{
-    Access, Allocation, Asker, Attachment, Blame, Created, DataReply, Entry, FailedRead, FileAttr,
-    FileSystem, Found, FsError, FsErrorKind, HandleId, Invalidation, Listed, ListedName,
-    ListedReply, NameReply, NewNode, NodeId, OpenedDir, OpenedFile, Released, Reply, SeekTo,
-    SetAttr, SetXattr, Usage,
+    Asker, Attachment, Blame, DataReply, Entry, FailedRead, FileAttr, Found, FsError, FsErrorKind,
+    HandleId, Invalidation, Listed, ListedName, ListedReply, NameReply, NodeId, OpenedDir,
+    OpenedFile, ReadOnlyFileSystem, Released, Reply, SeekTo, Usage,
 };
 use futures::FutureExt as _;
 use parking_lot::RwLock;
@@ -50,7 +48,6 @@ struct Shared {
 
 /// The most files that are named.
 const NAMED: usize = 10;
-const READ_ONLY: FsError = FsError::plain(FsErrorKind::ReadOnly);
 const GONE: FsError = FsError::plain(FsErrorKind::NotFound);
 
 impl Browse {
@@ -231,11 +228,7 @@ fn read_failed(path: &[u8], error: FetchError) -> FsError {
     error.blaming(blame).at(path)
 }
 
-impl FileSystem for Browse {
-    fn is_read_only(&self) -> bool {
-        true
-    }
-
+impl ReadOnlyFileSystem for Browse {
     /// A quarter of what may pass before new outputs are seen: listings may be half of it old.
     fn keeps_for(&self) -> Option<Duration> {
         Some(self.shared.engine.options.refresh / 4)
@@ -265,7 +258,7 @@ impl FileSystem for Browse {
             lasting: true,
         };
         if matches!(name, b"." | b"..") {
-            // A number leads to a node only as long as the adapter knows it by a path.
+            // Nodes are found by path, so a number alone, without a reference, leads nowhere.
             return reply.fail(GONE);
         }
         let (shared, name) = (Arc::clone(&self.shared), Box::<[u8]>::from(name));
@@ -309,10 +302,7 @@ impl FileSystem for Browse {
         }
     }
 
-    fn open(&self, node: NodeId, access: Access, truncate: bool, reply: impl Reply<OpenedFile>) {
-        if access.write || truncate {
-            return reply.fail(READ_ONLY);
-        }
+    fn open(&self, node: NodeId, reply: impl Reply<OpenedFile>) {
         let known = match self.shared.nodes.get(node) {
             Ok(known) => known,
             Err(error) => return reply.fail(error),
@@ -465,73 +455,5 @@ impl FileSystem for Browse {
             files_free: 0,
             block_size: 4096,
         });
-    }
-
-    fn fsync(&self, _: HandleId, _: bool, reply: impl Reply<()>) {
-        reply.ok(());
-    }
-
-    fn fsyncdir(&self, _: HandleId, reply: impl Reply<()>) {
-        reply.ok(());
-    }
-
-    fn setattr(&self, _: NodeId, _: SetAttr, reply: impl Reply<FileAttr>) {
-        reply.fail(READ_ONLY);
-    }
-
-    fn setxattr(&self, _: NodeId, _: &[u8], _: &[u8], _: SetXattr, reply: impl Reply<()>) {
-        reply.fail(READ_ONLY);
-    }
-
-    fn removexattr(&self, _: NodeId, _: &[u8], reply: impl Reply<()>) {
-        reply.fail(READ_ONLY);
-    }
-
-    fn make_file(&self, _: NodeId, _: &[u8], _: NewNode, reply: impl Reply<Entry>) {
-        reply.fail(READ_ONLY);
-    }
-
-    fn create(&self, _: NodeId, _: &[u8], _: NewNode, _: Access, reply: impl Reply<Created>) {
-        reply.fail(READ_ONLY);
-    }
-
-    fn mkdir(&self, _: NodeId, _: &[u8], _: NewNode, reply: impl Reply<Entry>) {
-        reply.fail(READ_ONLY);
-    }
-
-    fn make_special(&self, _: NodeId, _: &[u8], _: Special, _: NewNode, reply: impl Reply<Entry>) {
-        reply.fail(READ_ONLY);
-    }
-
-    fn symlink(&self, _: NodeId, _: &[u8], _: &[u8], _: NewNode, reply: impl Reply<Entry>) {
-        reply.fail(READ_ONLY);
-    }
-
-    fn link(&self, _: NodeId, _: NodeId, _: &[u8], reply: impl Reply<Entry>) {
-        reply.fail(READ_ONLY);
-    }
-
-    fn unlink(&self, _: NodeId, _: &[u8], reply: impl Reply<()>) {
-        reply.fail(READ_ONLY);
-    }
-
-    fn rmdir(&self, _: NodeId, _: &[u8], reply: impl Reply<()>) {
-        reply.fail(READ_ONLY);
-    }
-
-    fn rename(&self, _: (NodeId, &[u8]), _: (NodeId, &[u8]), _: bool, reply: impl Reply<()>) {
-        reply.fail(READ_ONLY);
-    }
-
-    fn exchange(&self, _: (NodeId, &[u8]), _: (NodeId, &[u8]), reply: impl Reply<()>) {
-        reply.fail(READ_ONLY);
-    }
-
-    fn write(&self, _: HandleId, _: u64, _: &[u8], _: bool, reply: impl Reply<usize>) {
-        reply.fail(READ_ONLY);
-    }
-
-    fn allocate(&self, _: HandleId, _: Allocation, _: Range<u64>, reply: impl Reply<()>) {
-        reply.fail(READ_ONLY);
     }
 }

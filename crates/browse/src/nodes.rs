@@ -161,7 +161,7 @@ impl Nodes {
             mtime: time,
             ctime: time,
             perm: self.settings.perm(kind, &attributes),
-            // 1 says of a directory that what is in it was not counted.
+            // A directory with one link: programs such as `find` do not derive the number of its subdirectories from that.
             nlink: 1,
             uid: self.settings.uid,
             gid: self.settings.gid,
@@ -194,7 +194,7 @@ impl Nodes {
         });
         node.references += 1;
         if let Child::Dir(place, time) = child {
-            // A folder can have the name that another one had.
+            // Another folder may have the name now, such as that of another root: then the node leads there.
             if matches!(&node.what, What::Dir(known) if known.place != *place) {
                 node.what = self.make(dir, name, &path, ino, child).1;
             }

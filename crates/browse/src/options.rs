@@ -69,8 +69,8 @@ pub struct BrowseOptions {
 }
 
 impl BrowseOptions {
-    /// How bytes are fetched for somebody who browses: what is read and nothing ahead of it, since a file manager reads the beginning of
-    /// each file. Who reads on has what the kernel reads ahead.
+    /// How bytes are fetched for somebody who browses: what is read, and nothing ahead of it, since a file manager reads the beginning of
+    /// each file. A program that reads on in a file is served by the kernel's own read-ahead.
     pub fn fetching(options: FetchOptions) -> FetchOptions {
         FetchOptions {
             prefetch: Prefetch::Off,

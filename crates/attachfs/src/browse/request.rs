@@ -56,8 +56,8 @@ pub fn browsed(named: &NamedJobs, listed: Option<Vec<JobsAddress>>) -> Result<Sc
             JobsAddress::Job(job) => Ok(Scope::Job(job)),
             JobsAddress::Queue(farm, queue) => Ok(Scope::Queue(farm, queue)),
             JobsAddress::All | JobsAddress::Farm(_) => {
-                let sentence = format!("{} is more than a queue", named.address);
-                let advice = "say which queue or job, or list the jobs with --jobs-from";
+                let sentence = "no queue and no job is named";
+                let advice = "one is named by an address, by --farm, --queue and --job, or in a list (--jobs-from)";
                 Err(Error::usage(sentence).advise(advice))
             }
         };
@@ -149,7 +149,7 @@ mod tests {
         assert_eq!(scope(&step).unwrap().to_string(), step);
         let error = scope(&format!("deadline://farm-{HEX}")).unwrap_err();
         assert!(
-            error.to_string().ends_with("is more than a queue"),
+            error.to_string().ends_with("no job is named"),
             "{error}"
         );
         let listed = |listed: &[&str]| {
