@@ -57,6 +57,7 @@ mod server;
 mod sessions;
 mod spelling;
 mod stores;
+mod submitting;
 mod telling;
 mod traces;
 mod tree;

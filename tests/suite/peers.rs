@@ -15,6 +15,7 @@ mod openjd;
 mod operations;
 mod outputs;
 mod python;
+mod submits;
 mod transfers;
 
 use std::cell::RefCell;

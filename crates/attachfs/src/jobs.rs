@@ -1,8 +1,9 @@
-//! Jobs of a farm, by their ids: which are meant, in which store, and where their roots are here.
+//! Jobs of a farm, by their ids: which are meant, in which store; where their files go here; and submitting the files of new ones.
 
 mod fetching;
 mod naming;
 mod placing;
+mod submitting;
 
 pub use fetching::{
     ChosenBy, FetchPlan, FetchTo, FoundFiles, JobFiles, PlannedPlace, UnmappedPath, UnmappedRoot,
@@ -10,3 +11,9 @@ pub use fetching::{
 };
 pub use naming::{JobDocuments, JobNames, NamedJobs};
 pub use placing::{Placed, PlacedPart, PlacedParts, Placing, PlacingOptions};
+pub use submitting::{
+    AssetRequest, CheckFinding, Finding, Findings, GatheredAssets, GatheredRoot, InputFault,
+    LeftOut, PathIsRequired, PreflightRequest, Submission, SubmitOptions, SubmitPlace,
+    SubmittedRoot, check_place_of_attachments, check_submission, create_job_call, gather_assets,
+    save_debug_snapshot, submit_assets, write_attachments,
+};

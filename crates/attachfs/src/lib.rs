@@ -98,9 +98,10 @@ pub use attachfs_durable::{
 };
 pub use attachfs_fetch::Prefetch;
 pub use attachfs_jobs::{
-    ActionTime, DocumentError, FarmId, Job, JobAddress, JobId, JobPart, JobsAddress, LatestBy,
-    LatestDiffers, OutputKey, OutputMetadata, OutputPlace, ParseJobAddressError, Queue, QueueId,
-    SessionActionId, StepId, StorageProfileId, Task, TaskId, step_dependencies,
+    ActionTime, DocumentError, FarmId, FileSystemKind, Job, JobAddress, JobId, JobPart,
+    JobsAddress, LatestBy, LatestDiffers, OutputKey, OutputMetadata, OutputPlace,
+    ParseJobAddressError, Queue, QueueId, SessionActionId, StepId, StorageProfileId, Task, TaskId,
+    step_dependencies,
 };
 pub use attachfs_manifest::wire::{Format, Manifest, Note, decode_globs};
 pub use attachfs_manifest::{
@@ -110,7 +111,7 @@ pub use attachfs_manifest::{
 pub use attachfs_mount::{StandardStream, StarterLink, leave_terminal, redirect, start_linked};
 pub use attachfs_paths::{
     Mapping, MappingRule, MixedFormats, PathFormat, ProfileError, RulesError, StorageProfile,
-    parse_rules, rules_between,
+    UnknownPaths, parse_rules, rules_between,
 };
 pub use attachfs_scan::cache::HashCaches;
 pub use attachfs_scan::{CrossMounts, FileList, SymlinkPolicy};
@@ -143,11 +144,13 @@ pub use exposed::Exposed;
 pub use fsck::{FsckReport, fsck};
 pub use inspect::{Inspection, ListedPath, cat, inspect, list};
 pub use jobs::{
-    ChosenBy, FetchPlan, FetchTo, FoundFiles, JobFiles, PlannedPlace, UnmappedPath, UnmappedRoot,
-    fetch_planned, find_job_files, plan_fetch,
-};
-pub use jobs::{
-    JobDocuments, JobNames, NamedJobs, Placed, PlacedPart, PlacedParts, Placing, PlacingOptions,
+    AssetRequest, CheckFinding, ChosenBy, FetchPlan, FetchTo, Finding, Findings, FoundFiles,
+    GatheredAssets, GatheredRoot, InputFault, JobDocuments, JobFiles, JobNames, LeftOut, NamedJobs,
+    PathIsRequired, Placed, PlacedPart, PlacedParts, Placing, PlacingOptions, PlannedPlace,
+    PreflightRequest, Submission, SubmitOptions, SubmitPlace, SubmittedRoot, UnmappedPath,
+    UnmappedRoot, check_place_of_attachments, check_submission, create_job_call, fetch_planned,
+    find_job_files, gather_assets, plan_fetch, save_debug_snapshot, submit_assets,
+    write_attachments,
 };
 pub use layering::{AddReport, LayersReport, add, layers};
 pub use left::{Uncommitted, uncommitted_in};

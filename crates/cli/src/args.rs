@@ -19,6 +19,7 @@ pub(crate) mod s3;
 pub(crate) mod scratch;
 pub(crate) mod stats;
 pub(crate) mod store;
+pub(crate) mod submit;
 pub(crate) mod traces;
 pub(crate) mod unmounting;
 pub(crate) mod upload;
@@ -97,6 +98,8 @@ pub(crate) enum Verb {
     Snapshot(Snapshot),
     Upload(upload::Upload),
     Download(download::Download),
+    Submit(Box<submit::Submit>),
+    Check(Box<submit::Check>),
     Mount(Mount),
     Browse(browse::Browse),
     Umount(unmounting::Umount),

@@ -22,6 +22,7 @@ mod snapshotting;
 mod stats;
 mod store;
 mod stores;
+mod submitting;
 mod unmounting;
 mod uploading;
 mod why;
@@ -71,6 +72,8 @@ pub(crate) fn dispatch(args: Args) -> Result<(), Failure> {
             Verb::Fsck(fsck) => fsck::fsck(&globals, &fsck),
             Verb::Discard(discard) => sessions::discard(&globals, discard).await,
             Verb::Download(download) => downloading::download(&globals, download).await,
+            Verb::Submit(args) => Box::pin(submitting::submit(&globals, *args)).await,
+            Verb::Check(args) => Box::pin(submitting::check(&globals, *args)).await,
             Verb::Ls(ls) => looking::ls(&globals, ls).await,
             Verb::Cat(cat) => looking::cat(&globals, cat).await,
             Verb::Inspect(inspect) => looking::inspect(&globals, inspect).await,
