@@ -1,5 +1,7 @@
-//! Jobs of a farm, by their ids: which are meant, and in which store.
+//! Jobs of a farm, by their ids: which are meant, in which store, and where their roots are here.
 
 mod naming;
+mod placing;
 
 pub use naming::{JobDocuments, JobNames, NamedJobs};
+pub use placing::{Placed, PlacedPart, PlacedParts, Placing, PlacingOptions};

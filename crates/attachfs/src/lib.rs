@@ -96,7 +96,7 @@ pub use attachfs_fetch::Prefetch;
 pub use attachfs_jobs::{
     ActionTime, DocumentError, FarmId, Job, JobAddress, JobId, JobPart, JobsAddress, LatestBy,
     OutputKey, OutputMetadata, OutputPlace, ParseJobAddressError, Queue, QueueId, SessionActionId,
-    StepId, Task, TaskId,
+    StepId, StorageProfileId, Task, TaskId,
 };
 pub use attachfs_manifest::wire::{Format, Manifest, Note, decode_globs};
 pub use attachfs_manifest::{
@@ -104,6 +104,7 @@ pub use attachfs_manifest::{
     ManifestPath, PathFilter, Snapshot,
 };
 pub use attachfs_mount::{StandardStream, StarterLink, leave_terminal, redirect, start_linked};
+pub use attachfs_paths::{MappingRule, PathFormat, StorageProfile, parse_rules};
 pub use attachfs_scan::cache::HashCaches;
 pub use attachfs_scan::{CrossMounts, FileList, SymlinkPolicy};
 pub use attachfs_session::{
@@ -131,7 +132,9 @@ pub use error::Error;
 pub use exposed::Exposed;
 pub use fsck::{FsckReport, fsck};
 pub use inspect::{Inspection, ListedPath, cat, inspect, list};
-pub use jobs::{JobDocuments, JobNames, NamedJobs};
+pub use jobs::{
+    JobDocuments, JobNames, NamedJobs, Placed, PlacedPart, PlacedParts, Placing, PlacingOptions,
+};
 pub use layering::{AddReport, LayersReport, add, layers};
 pub use left::{Uncommitted, uncommitted_in};
 pub use list::{ended_sessions, find, find_ended, forget, prune, session_in, sessions};

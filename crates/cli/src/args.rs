@@ -9,6 +9,7 @@ pub(crate) mod jobs;
 pub(crate) mod layering;
 pub(crate) mod manifest;
 pub(crate) mod names;
+pub(crate) mod placing;
 pub(crate) mod publishing;
 pub(crate) mod reading;
 pub(crate) mod report;

@@ -9,6 +9,7 @@ mod looking;
 mod manifest;
 mod mounting;
 mod naming;
+mod placing;
 mod publishing;
 mod reading;
 mod report;
