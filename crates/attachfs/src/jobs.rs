@@ -2,6 +2,11 @@
 
 mod naming;
 mod placing;
+mod syncing;
 
 pub use naming::{JobDocuments, JobNames, NamedJobs};
 pub use placing::{Placed, PlacedPart, PlacedParts, Placing, PlacingOptions};
+pub use syncing::{
+    Beginning, JobsWith, JobsWithout, StoppedSync, SyncReport, SyncRequest, SyncedJob, SyncedRoot,
+    UnmappedRoot, sync_outputs,
+};

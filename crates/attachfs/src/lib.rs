@@ -94,9 +94,9 @@ pub use attachfs_durable::{
 };
 pub use attachfs_fetch::Prefetch;
 pub use attachfs_jobs::{
-    ActionTime, DocumentError, FarmId, Job, JobAddress, JobId, JobPart, JobsAddress, LatestBy,
-    OutputKey, OutputMetadata, OutputPlace, ParseJobAddressError, Queue, QueueId, SessionActionId,
-    StepId, StorageProfileId, Task, TaskId,
+    ActionTime, ClientCheckpoint, DocumentError, FarmId, Job, JobAddress, JobId, JobPart,
+    JobsAddress, LatestBy, OutputKey, OutputMetadata, OutputPlace, ParseJobAddressError, Queue,
+    QueueId, SessionActionId, StepId, StorageProfileId, Task, TaskId, jobs as read_jobs,
 };
 pub use attachfs_manifest::wire::{Format, Manifest, Note, decode_globs};
 pub use attachfs_manifest::{
@@ -133,7 +133,9 @@ pub use exposed::Exposed;
 pub use fsck::{FsckReport, fsck};
 pub use inspect::{Inspection, ListedPath, cat, inspect, list};
 pub use jobs::{
-    JobDocuments, JobNames, NamedJobs, Placed, PlacedPart, PlacedParts, Placing, PlacingOptions,
+    Beginning, JobDocuments, JobNames, JobsWith, JobsWithout, NamedJobs, Placed, PlacedPart,
+    PlacedParts, Placing, PlacingOptions, SyncReport, SyncRequest, SyncedJob, SyncedRoot,
+    UnmappedRoot, sync_outputs,
 };
 pub use layering::{AddReport, LayersReport, add, layers};
 pub use left::{Uncommitted, uncommitted_in};

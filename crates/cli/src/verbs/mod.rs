@@ -19,6 +19,7 @@ mod snapshotting;
 mod stats;
 mod store;
 mod stores;
+mod syncing;
 mod unmounting;
 mod uploading;
 mod why;
@@ -65,6 +66,7 @@ pub(crate) fn dispatch(args: Args) -> Result<(), Failure> {
             Verb::Fsck(fsck) => fsck::fsck(&globals, &fsck),
             Verb::Discard(discard) => sessions::discard(&globals, discard).await,
             Verb::Download(download) => downloading::download(&globals, download).await,
+            Verb::SyncOutput(sync) => syncing::sync_output(&globals, sync).await,
             Verb::Ls(ls) => looking::ls(&globals, ls).await,
             Verb::Cat(cat) => looking::cat(&globals, cat).await,
             Verb::Inspect(inspect) => looking::inspect(&globals, inspect).await,
