@@ -343,7 +343,7 @@ impl Nearby for Near {
 }
 
 /// Where objects of the store may be on this machine: in the store itself, or in the cache of mounts.
-fn nearby(store: &OpenStore, places: &Places) -> Option<Arc<dyn Nearby>> {
+pub(crate) fn nearby(store: &OpenStore, places: &Places) -> Option<Arc<dyn Nearby>> {
     match store.store.address() {
         StoreAddress::Directory(root) => Some(Arc::new(Near::Store(root))),
         StoreAddress::S3 { .. } => match places.cache.objects_there(partition(store)) {

@@ -4,6 +4,7 @@ mod fetching;
 mod naming;
 mod placing;
 mod submitting;
+mod syncing;
 
 pub use fetching::{
     ChosenBy, FetchPlan, FetchTo, FoundFiles, JobFiles, PlannedPlace, UnmappedPath, UnmappedRoot,
@@ -16,4 +17,8 @@ pub use submitting::{
     LeftOut, PathIsRequired, PreflightRequest, Submission, SubmitOptions, SubmitPlace,
     SubmittedRoot, check_place_of_attachments, check_submission, create_job_call, gather_assets,
     save_debug_snapshot, submit_assets, write_attachments,
+};
+pub use syncing::{
+    Beginning, JobsWith, JobsWithout, StoppedSync, SyncReport, SyncRequest, SyncedJob, SyncedRoot,
+    UnmappedRoot, sync_outputs,
 };

@@ -98,10 +98,10 @@ pub use attachfs_durable::{
 };
 pub use attachfs_fetch::Prefetch;
 pub use attachfs_jobs::{
-    ActionTime, DocumentError, FarmId, FileSystemKind, Job, JobAddress, JobId, JobPart,
-    JobsAddress, LatestBy, LatestDiffers, OutputKey, OutputMetadata, OutputPlace,
+    ActionTime, ClientCheckpoint, DocumentError, FarmId, FileSystemKind, Job, JobAddress, JobId,
+    JobPart, JobsAddress, LatestBy, LatestDiffers, OutputKey, OutputMetadata, OutputPlace,
     ParseJobAddressError, Queue, QueueId, SessionActionId, StepId, StorageProfileId, Task, TaskId,
-    step_dependencies,
+    jobs as read_jobs, step_dependencies,
 };
 pub use attachfs_manifest::wire::{Format, Manifest, Note, decode_globs};
 pub use attachfs_manifest::{
@@ -144,12 +144,13 @@ pub use exposed::Exposed;
 pub use fsck::{FsckReport, fsck};
 pub use inspect::{Inspection, ListedPath, cat, inspect, list};
 pub use jobs::{
-    AssetRequest, CheckFinding, ChosenBy, FetchPlan, FetchTo, Finding, Findings, FoundFiles,
-    GatheredAssets, GatheredRoot, InputFault, JobDocuments, JobFiles, JobNames, LeftOut, NamedJobs,
-    PathIsRequired, Placed, PlacedPart, PlacedParts, Placing, PlacingOptions, PlannedPlace,
-    PreflightRequest, Submission, SubmitOptions, SubmitPlace, SubmittedRoot, UnmappedPath,
+    AssetRequest, Beginning, CheckFinding, ChosenBy, FetchPlan, FetchTo, Finding, Findings,
+    FoundFiles, GatheredAssets, GatheredRoot, InputFault, JobDocuments, JobFiles, JobNames,
+    JobsWith, JobsWithout, LeftOut, NamedJobs, PathIsRequired, Placed, PlacedPart, PlacedParts,
+    Placing, PlacingOptions, PlannedPlace, PreflightRequest, Submission, SubmitOptions,
+    SubmitPlace, SubmittedRoot, SyncReport, SyncRequest, SyncedJob, SyncedRoot, UnmappedPath,
     UnmappedRoot, check_place_of_attachments, check_submission, create_job_call, fetch_planned,
-    find_job_files, gather_assets, plan_fetch, save_debug_snapshot, submit_assets,
+    find_job_files, gather_assets, plan_fetch, save_debug_snapshot, submit_assets, sync_outputs,
     write_attachments,
 };
 pub use layering::{AddReport, LayersReport, add, layers};

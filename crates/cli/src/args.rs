@@ -17,9 +17,11 @@ pub(crate) mod reading;
 pub(crate) mod report;
 pub(crate) mod s3;
 pub(crate) mod scratch;
+pub(crate) mod since;
 pub(crate) mod stats;
 pub(crate) mod store;
 pub(crate) mod submit;
+pub(crate) mod sync_output;
 pub(crate) mod traces;
 pub(crate) mod unmounting;
 pub(crate) mod upload;
@@ -36,8 +38,8 @@ pub(crate) use self::committing::{Chosen, Commit, Diff, LinkChoice, ManifestTo, 
 use self::values::FormatName;
 
 const EXIT_CODES: &str = "Exit codes: 0 ok, 1 other failure, 2 usage, 10 mount, 11 store, 12 integrity \
-(bytes are not what they should be), 13 incomplete (some of it is done), 14 busy, 15 cancelled, \
-16 unmapped (a file of a job has no place on this machine).
+(bytes are not what they should be), 13 incomplete (some of it is done), 14 busy, 15 cancelled, 16 unmapped (files of a job \
+that have no place on this machine were left out).
 After 13 the same command goes on with what is left: an upload, a download or a commit that broke off, \
 or files that failed, which are listed. One whose object is damaged in the store fails again until the \
 object is replaced; of several mounts that are unmounted, some are pending. `store verify` and `manifest check` exit with 12 if something is damaged, and with 13 \
@@ -100,6 +102,7 @@ pub(crate) enum Verb {
     Download(download::Download),
     Submit(Box<submit::Submit>),
     Check(Box<submit::Check>),
+    SyncOutput(sync_output::SyncOutput),
     Mount(Mount),
     Browse(browse::Browse),
     Umount(unmounting::Umount),

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 use attachfs_durable::{path_bytes, path_of_bytes};
 use attachfs_jobs::StorageProfileId;
-use attachfs_manifest::{EscapedBytes, FoldedName, PathRef};
+use attachfs_manifest::{ContentHash, EscapedBytes, FoldedName, PathRef};
 use attachfs_paths::{
     ForeignPath, Mapping, MappingRule, PathFormat, StorageProfile, rules_between,
 };
@@ -136,9 +136,24 @@ impl Placing {
         all.all(is_nothing) && self.local.is_none() && !self.own_roots
     }
 
-    /// Whether the storage profile of a job decides where its roots are.
-    pub fn uses_profiles(&self) -> bool {
-        self.local.is_some()
+    /// Whether only the storage profile of a job can say where its roots are.
+    pub fn needs_profile(&self) -> bool {
+        let mut said = self.said.iter();
+        self.local.is_some() && !self.own_roots && said.all(|rules| rules.mappings.is_empty())
+    }
+
+    /// Tells files apart that belong to one way of placing: the storage profile of this machine, if there is one, as AWS's client has
+    /// it in the names of its files.
+    pub fn name(&self) -> String {
+        match &self.local {
+            Some(local) => match local.parse::<StorageProfileId>() {
+                Ok(id) => id.to_string(),
+                // It is somebody's text, and not to become part of a path.
+                Err(_) => format!("profile-{}", ContentHash::of(local.as_bytes())),
+            },
+            None if self.own_roots => "ignore-storage-profiles".to_owned(),
+            None => "mapped".to_owned(),
+        }
     }
 
     /// Whether something is known of a storage profile: what it says, or that it is this machine's own.

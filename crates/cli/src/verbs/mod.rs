@@ -23,6 +23,7 @@ mod stats;
 mod store;
 mod stores;
 mod submitting;
+mod syncing;
 mod unmounting;
 mod uploading;
 mod why;
@@ -74,6 +75,7 @@ pub(crate) fn dispatch(args: Args) -> Result<(), Failure> {
             Verb::Download(download) => downloading::download(&globals, download).await,
             Verb::Submit(args) => Box::pin(submitting::submit(&globals, *args)).await,
             Verb::Check(args) => Box::pin(submitting::check(&globals, *args)).await,
+            Verb::SyncOutput(sync) => syncing::sync_output(&globals, sync).await,
             Verb::Ls(ls) => looking::ls(&globals, ls).await,
             Verb::Cat(cat) => looking::cat(&globals, cat).await,
             Verb::Inspect(inspect) => looking::inspect(&globals, inspect).await,
