@@ -32,6 +32,7 @@ mod foreign;
 mod fsck;
 mod garage;
 mod golden;
+mod guide;
 mod identity;
 mod journey;
 mod late;

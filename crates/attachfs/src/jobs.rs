@@ -20,5 +20,5 @@ pub use submitting::{
 };
 pub use syncing::{
     Beginning, JobsWith, JobsWithout, StoppedSync, SyncReport, SyncRequest, SyncedJob, SyncedRoot,
-    UnmappedRoot, sync_outputs,
+    sync_outputs,
 };

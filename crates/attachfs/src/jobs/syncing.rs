@@ -38,9 +38,7 @@ use crate::error::{Classified as _, Doing as _, Error};
 use crate::places::Places;
 use crate::store::OpenStore;
 
-pub use report::{
-    JobsWith, JobsWithout, StoppedSync, SyncReport, SyncedJob, SyncedRoot, UnmappedRoot,
-};
+pub use report::{JobsWith, JobsWithout, StoppedSync, SyncReport, SyncedJob, SyncedRoot};
 pub use request::{Beginning, SyncRequest};
 
 /// The directory of checkpoints, in that of the user's state.

@@ -8,6 +8,7 @@ use attachfs_transfer::{Copied, Failed, Remark, Summary, TransferError};
 use serde::Serialize;
 
 use crate::download::as_text;
+use crate::jobs::fetching::UnmappedRoot;
 
 /// What a run did, or would do.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -101,17 +102,6 @@ pub struct SyncedRoot {
     #[serde(serialize_with = "as_text")]
     pub folder: PathBuf,
     /// How many files go there.
-    pub files: u64,
-    /// Their bytes.
-    pub bytes: u64,
-}
-
-/// Files of a root that has no place here.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct UnmappedRoot {
-    /// As the job has it.
-    pub root: String,
-    /// How many there are.
     pub files: u64,
     /// Their bytes.
     pub bytes: u64,
