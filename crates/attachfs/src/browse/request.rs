@@ -148,10 +148,7 @@ mod tests {
         assert_eq!(scope(&queue).unwrap().to_string(), queue);
         assert_eq!(scope(&step).unwrap().to_string(), step);
         let error = scope(&format!("deadline://farm-{HEX}")).unwrap_err();
-        assert!(
-            error.to_string().ends_with("no job is named"),
-            "{error}"
-        );
+        assert!(error.to_string().ends_with("no job is named"), "{error}");
         let listed = |listed: &[&str]| {
             let listed = listed.iter().map(|address| address.parse().unwrap());
             browsed(&super::tests::named(&queue), Some(listed.collect()))
