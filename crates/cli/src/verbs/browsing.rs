@@ -38,6 +38,11 @@ pub(super) async fn browse(globals: &Globals, args: Browse) -> Result<(), Failur
         },
         _ => return Err(Error::usage("there is no mount point").into()),
     };
+    if address.is_none() && !args.jobs.is_given() && args.jobs_from.is_none() {
+        let sentence = "no queue and no job is named";
+        let advice = "an address names one, or --farm, --queue and --job, or documents";
+        return Err(Error::usage(sentence).advise(advice).into());
+    }
     if args.jobs.session_action.is_some() {
         let sentence =
             "a browse shows all session actions, below by-time: leave out --session-action";
@@ -70,9 +75,8 @@ pub(super) async fn browse(globals: &Globals, args: Browse) -> Result<(), Failur
         before_making: Some(crate::daemon::before_making),
     };
     let never = CancellationToken::new();
-    serving
-        .serve(globals, BrowseMount::start(request, &never))
-        .await
+    let start = Box::pin(BrowseMount::start(request, &never));
+    serving.serve(globals, start).await
 }
 
 /// Where roots are here: by the rules of a file, or those between two storage profiles.

@@ -152,9 +152,8 @@ pub(super) async fn mount(globals: &Globals, args: Mount) -> Result<(), Failure>
         before_making: Some(daemon::before_making),
     };
     let never = CancellationToken::new();
-    serving
-        .serve(globals, attachfs::Mount::start(request, &never))
-        .await
+    let start = Box::pin(attachfs::Mount::start(request, &never));
+    serving.serve(globals, start).await
 }
 
 /// Manifests and where they are placed; one of them may be standard input.
