@@ -8,6 +8,7 @@ mod client;
 mod collecting;
 mod downloads;
 mod entries;
+mod fetching;
 mod folders;
 mod jobs;
 mod lenient;

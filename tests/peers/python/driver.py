@@ -486,6 +486,42 @@ def download_files(request):
     }
 
 
+def job_download(request):
+    session = to_session(request)
+    if request.get("attachments"):
+        downloader = download.InputDownloader(
+            s3_settings=to_settings(request),
+            attachments=Attachments(
+                manifests=[
+                    ManifestProperties.from_dict(of) for of in request["attachments"]["manifests"]
+                ],
+            ),
+            session=session,
+        )
+    else:
+        downloader = download.OutputDownloader(
+            s3_settings=to_settings(request),
+            farm_id=request["farm"],
+            queue_id=request["queue"],
+            job_id=request["job"],
+            session=session,
+        )
+    for root, place in request["places"].items():
+        downloader.set_root_path(root, place)
+    if request.get("include"):
+        downloader.apply_include_filters(request["include"])
+    statistics = downloader.download(
+        file_conflict_resolution=FileConflictResolution[request.get("conflict", "CREATE_COPY")]
+    )
+    return {
+        "processed_files": statistics.processed_files,
+        "processed_bytes": statistics.processed_bytes,
+        "skipped_files": statistics.skipped_files,
+        "total_files": statistics.total_files,
+        "total_bytes": statistics.total_bytes,
+    }
+
+
 OPERATIONS = {
     "encode": encode,
     "decode": decode,
@@ -509,6 +545,7 @@ OPERATIONS = {
     "download_inputs": download_inputs,
     "upload": upload,
     "download": download_files,
+    "job_download": job_download,
 }
 
 

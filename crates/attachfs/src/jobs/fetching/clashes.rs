@@ -30,7 +30,7 @@ fn check_pair(outer: &PlannedPlace, inner: &PlannedPlace, below: &[u8]) -> Resul
             .real
             .join(attachfs_durable::path_of_bytes(path.as_bytes()));
         Error::usage(format!(
-            "the roots {:?} and {:?} both have {}, and not the same there",
+            "the roots {:?} and {:?} both have {}, with different contents",
             outer.root,
             inner.root,
             EscapedBytes(path_bytes(&path))
