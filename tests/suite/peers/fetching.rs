@@ -19,8 +19,11 @@ const HEX: &str = "0123456789abcdef0123456789abcdef";
 /// With a slash at its end, as queues may have it.
 const PREFIX: &str = "q/";
 
-/// A job with outputs of three tasks below two roots, one of them of another system; a task ran twice.
-const OUTPUTS: [(&str, u32, u32, &[(&str, &str)]); 4] = [
+/// Names, and what is in the files.
+type Files = &'static [(&'static str, &'static str)];
+
+/// A job with outputs of two tasks below two roots, one of them of another system; a task ran twice.
+const OUTPUTS: [(&str, u32, u32, Files); 4] = [
     (
         "C:\\show \u{e9}",
         0,

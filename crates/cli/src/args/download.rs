@@ -67,7 +67,8 @@ pub(crate) struct Download {
         visible_alias = "conflict-resolution"
     )]
     pub(crate) conflict: OnConflict,
-    /// Leave what a diff deletes.
+    /// Leave what a diff deletes. It deletes by name: it does not say what was in a file, so one that somebody else put
+    /// there goes too.
     #[arg(long)]
     pub(crate) no_deletes: bool,
     /// Only files that match this pattern. May be given more than once.

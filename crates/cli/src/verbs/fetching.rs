@@ -293,7 +293,7 @@ fn confirm(args: &Download, plan: &FetchPlan) -> Result<(), Failure> {
             .places
             .iter()
             .filter(|of| of.chosen_by == ChosenBy::Job);
-        let folders: Vec<String> = of_job.map(|of| folder(of)).collect();
+        let folders: Vec<String> = of_job.map(folder).collect();
         return Err(Error::usage(format!(
             "the job itself says where its files go, {}, and nobody can be asked whether they may",
             folders.join(", ")

@@ -15,7 +15,7 @@ use attachfs_scan::mtime_of;
 use attachfs_transfer::Tally;
 use serde::Serialize;
 
-use super::FoundRoot;
+use super::finding::FoundRoot;
 use crate::download::{DownloadRequest, as_text, chosen, real_folder};
 use crate::error::Error;
 use crate::jobs::{Placed, PlacedParts, Placing, PlacingOptions};
@@ -62,7 +62,7 @@ pub struct PlannedPlace {
     pub chosen_by: ChosenBy,
     /// Files and links.
     #[serde(flatten)]
-    pub files: Files,
+    pub files: Counted,
     /// The folder without `..` and links.
     #[serde(skip)]
     pub(super) real: PathBuf,
@@ -72,7 +72,7 @@ pub struct PlannedPlace {
 
 /// Files, and what is in their places.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Files {
+pub struct Counted {
     /// How many files and links there are.
     pub files: u64,
     /// Their bytes.
@@ -383,12 +383,12 @@ fn count(snapshot: &Snapshot) -> Tally {
 }
 
 /// Counts, and looks at what is in the places. What cannot be looked at is not there: the download will tell.
-fn look(snapshot: &Snapshot, folder: &Path) -> Files {
+fn look(snapshot: &Snapshot, folder: &Path) -> Counted {
     let tally = count(snapshot);
-    let mut files = Files {
+    let mut files = Counted {
         files: tally.count,
         bytes: tally.bytes,
-        ..Files::default()
+        ..Counted::default()
     };
     if Facts::at(folder).is_err() {
         return files;
