@@ -133,10 +133,11 @@ pub use exposed::Exposed;
 pub use fsck::{FsckReport, fsck};
 pub use inspect::{Inspection, ListedPath, cat, inspect, list};
 pub use jobs::{
-    AssetRequest, CheckFinding, Finding, Findings, GatheredAssets, GatheredRoot, InputFault,
-    JobDocuments, JobNames, LeftOut, NamedJobs, PathIsRequired, PreflightRequest, Submission,
-    SubmitOptions, SubmitPlace, SubmittedRoot, check_place_of_attachments, check_submission,
-    create_job_call, gather_assets, save_debug_snapshot, submit_assets, write_attachments,
+    AssetRequest, BackgroundSubmission, CheckFinding, Finding, Findings, GatheredAssets,
+    GatheredRoot, InputFault, JobDocuments, JobNames, LeftOut, NamedJobs, PathIsRequired,
+    PreflightRequest, Submission, SubmissionLock, SubmissionState, SubmissionStatus, SubmitOptions,
+    SubmitPlace, SubmittedRoot, check_place_of_attachments, check_submission, create_job_call,
+    gather_assets, save_debug_snapshot, submit_assets, write_attachments,
 };
 pub use layering::{AddReport, LayersReport, add, layers};
 pub use left::{Uncommitted, uncommitted_in};
