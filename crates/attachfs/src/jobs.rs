@@ -13,9 +13,10 @@ pub use fetching::{
 pub use naming::{JobDocuments, JobNames, NamedJobs};
 pub use placing::{Placed, PlacedPart, PlacedParts, Placing, PlacingOptions};
 pub use submitting::{
-    AssetRequest, CheckFinding, Finding, Findings, GatheredAssets, GatheredRoot, InputFault,
-    LeftOut, PathIsRequired, PreflightRequest, Submission, SubmitOptions, SubmitPlace,
-    SubmittedRoot, check_place_of_attachments, check_submission, create_job_call, gather_assets,
+    AssetRequest, BackgroundSubmission, CheckFinding, Finding, Findings, GatheredAssets,
+    GatheredRoot, InputFault, LeftOut, PathIsRequired, PreflightRequest, Submission,
+    SubmissionLock, SubmissionState, SubmissionStatus, SubmitOptions, SubmitPlace, SubmittedRoot,
+    check_place_of_attachments, check_submission, create_job_call, gather_assets,
     save_debug_snapshot, submit_assets, write_attachments,
 };
 pub use syncing::{

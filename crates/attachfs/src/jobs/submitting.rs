@@ -11,6 +11,7 @@
 //! broken off has published nothing or manifests that no document names; the same call goes on, and what was hashed and
 //! sent is known from the caches and the store. As `S3AssetManager` of AWS's library and `deadline bundle submit` do it.
 
+mod background;
 mod bundle;
 mod checking;
 mod creating;
@@ -20,6 +21,7 @@ mod saving;
 mod sending;
 mod walking;
 
+pub use background::{BackgroundSubmission, SubmissionLock, SubmissionState, SubmissionStatus};
 pub use checking::{CheckFinding, Finding, Findings, PreflightRequest, check_submission};
 pub use creating::create_job_call;
 pub use gathering::{AssetRequest, GatheredAssets, GatheredRoot, PathIsRequired, gather_assets};

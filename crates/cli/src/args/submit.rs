@@ -46,7 +46,7 @@ pub(crate) struct Submit {
     #[arg(long)]
     pub(crate) background: bool,
     /// Say how far a submission in the background is, and where its document is.
-    #[arg(long, value_name = "ID", exclusive = true)]
+    #[arg(long, value_name = "ID", conflicts_with_all = ["inputs", "bundle", "output", "dry_run", "snapshot_to", "background"])]
     pub(crate) status: Option<String>,
     /// How the background process is started. Not for people.
     #[arg(long, hide = true, value_name = "ID", requires = "background")]

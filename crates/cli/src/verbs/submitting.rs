@@ -1,14 +1,16 @@
 //! `submit` and `check`.
 
+mod background;
+
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use attachfs::manifest::Hashing;
 use attachfs::{
-    AssetRequest, Error, FarmId, FileSystemKind, Findings, GatheredAssets, JobsAddress,
-    PathIsRequired, PreflightRequest, QueueId, SeenPlaces, StorageProfile, Submission,
-    SubmitOptions, SubmitPlace, Uploading, check_submission, gather_assets,
+    AssetRequest, CancellationToken, Error, FarmId, FileSystemKind, Findings, GatheredAssets,
+    JobsAddress, PathIsRequired, PreflightRequest, Progress, QueueId, SeenPlaces, StorageProfile,
+    Submission, SubmitOptions, SubmitPlace, Uploading, check_submission, gather_assets,
 };
 use serde_json::json;
 
@@ -29,60 +31,34 @@ use crate::progress::Shown;
 const SAVED_AS: &str = "attachments.json";
 
 pub(super) async fn submit(globals: &Globals, args: Submit) -> Result<(), Failure> {
-    let request = request(&args.assets, PathIsRequired::No)?;
-    let place = match args.dry_run {
-        true => None,
-        false => Some(place(&args.place, args.snapshot_to.as_deref())?),
-    };
-    if let Some(output) = &args.output {
-        attachfs::check_place_of_attachments(output)?;
+    if let Some(id) = &args.status {
+        return background::status(globals, id);
+    }
+    if let Some(id) = &args.background_process {
+        return background::go_on(globals, &args, id).await;
     }
     let shown = Shown::cancellable(globals.json);
-    let assets = gather(globals, &request, &shown)?;
-    require_usable(globals, &assets)?;
-    let Some((place, store)) = place else {
-        return dry_run(globals, &assets);
+    let Some(prepared) = prepare(globals, &args, &shown)? else {
+        return Ok(());
     };
-    confirm(&assets, args.yes)?;
-    let options = SubmitOptions {
-        place,
-        file_system: match args.file_system {
-            FileSystem::Copied => FileSystemKind::Copied,
-            FileSystem::Virtual => FileSystemKind::Virtual,
-        },
-        hashing: hashing(&args.hashing)?,
-        uploading: uploading(&args.hashing, args.force_s3_check)?,
-    };
-    let cancel = shown.cancel();
-    let (submission, saved_as) = match &args.snapshot_to {
-        Some(directory) => {
-            let saved =
-                attachfs::save_debug_snapshot(&assets, directory, &Aloud, &options, &shown, cancel);
-            let saved = saved.await;
-            shown.clear();
-            let (submission, path) = saved?;
-            (submission, Some(path))
-        }
-        None => {
-            let store = create_or_open(globals, &store).await?;
-            let sent =
-                attachfs::submit_assets(&assets, &store, &Aloud, &options, &shown, cancel).await;
-            shown.clear();
-            match sent {
-                Ok(submission) => (submission, args.output.clone()),
-                // Standard output is for the document.
-                Err(error) => return unfinished(globals, error, output::print_beside),
-            }
-        }
-    };
-    let text = submission.document.as_deref().unwrap_or_default();
-    if let Some(output) = &args.output {
-        attachfs::write_attachments(output, text)?;
+    confirm(&prepared.assets, args.yes)?;
+    if args.background {
+        return background::start(globals, &args);
     }
-    let named = saved_as.as_deref().unwrap_or(Path::new(SAVED_AS));
-    let named = std::path::absolute(named).context("cannot find the working directory")?;
-    let profile = request.profile.as_ref();
-    let call = attachfs::create_job_call(&assets, &place, &named, profile);
+    let output = args.output.as_deref();
+    let prepared = prepared.with_caches(&args)?;
+    let sent = send(globals, &args, &prepared, output, &shown, shown.cancel()).await;
+    shown.clear();
+    let sent = match sent {
+        Ok(sent) => sent,
+        // Standard output is for the document.
+        Err(error) => return unfinished(globals, error, output::print_beside),
+    };
+    let Sent {
+        submission,
+        saved_as,
+        call,
+    } = sent;
     if globals.json {
         let mut value = serde_json::to_value(&submission)?;
         value["create_job"] = call.into();
@@ -91,13 +67,116 @@ pub(super) async fn submit(globals: &Globals, args: Submit) -> Result<(), Failur
     }
     output::print_beside(&account(&submission))?;
     if saved_as.is_none() {
+        let text = submission.document.as_deref().unwrap_or_default();
         output::print(&format!("{text}\n"))?;
         remark("the call that makes the job, with the document above in attachments.json:");
     } else {
         remark("the call that makes the job:");
     }
-    output::print_beside(&format!("{}\n", output::line_of(&call)))?;
-    Ok(())
+    Ok(output::print_beside(&format!(
+        "{}\n",
+        output::line_of(&call)
+    ))?)
+}
+
+/// What is known before anything is sent.
+struct Prepared {
+    request: AssetRequest,
+    assets: GatheredAssets,
+    place: SubmitPlace,
+    store: String,
+    options: SubmitOptions,
+}
+
+impl Prepared {
+    /// Opens the caches of hashes, when there is something to hash: what is refused leaves none.
+    fn with_caches(mut self, args: &Submit) -> Result<Self, Failure> {
+        self.options.hashing = hashing(&args.hashing)?;
+        Ok(self)
+    }
+}
+
+/// What was sent.
+struct Sent {
+    submission: Submission,
+    /// The file that has the document.
+    saved_as: Option<PathBuf>,
+    /// The call that makes the job.
+    call: String,
+}
+
+/// Gathers the files and finds out what can be known without a request; nothing after a dry run, which is done then.
+fn prepare(globals: &Globals, args: &Submit, shown: &Shown) -> Result<Option<Prepared>, Failure> {
+    let request = request(&args.assets, PathIsRequired::No)?;
+    let place = match args.dry_run {
+        true => None,
+        false => Some(place(&args.place, args.snapshot_to.as_deref())?),
+    };
+    if let Some(output) = &args.output {
+        attachfs::check_place_of_attachments(output)?;
+    }
+    let assets = gather(globals, &request, shown)?;
+    require_usable(globals, &assets)?;
+    let Some((place, store)) = place else {
+        dry_run(globals, &assets)?;
+        return Ok(None);
+    };
+    let options = SubmitOptions {
+        place,
+        file_system: match args.file_system {
+            FileSystem::Copied => FileSystemKind::Copied,
+            FileSystem::Virtual => FileSystemKind::Virtual,
+        },
+        hashing: Hashing::default(),
+        uploading: uploading(&args.hashing, args.force_s3_check)?,
+    };
+    Ok(Some(Prepared {
+        request,
+        assets,
+        place,
+        store,
+        options,
+    }))
+}
+
+/// Sends everything, and writes the document to its file.
+async fn send(
+    globals: &Globals,
+    args: &Submit,
+    prepared: &Prepared,
+    output: Option<&Path>,
+    progress: &dyn Progress,
+    cancel: &CancellationToken,
+) -> Result<Sent, Error> {
+    let Prepared {
+        assets,
+        place,
+        options,
+        ..
+    } = prepared;
+    let (submission, saved_as) = if let Some(directory) = &args.snapshot_to {
+        let saved =
+            attachfs::save_debug_snapshot(assets, directory, &Aloud, options, progress, cancel);
+        let (submission, path) = saved.await?;
+        (submission, Some(path))
+    } else {
+        let store = create_or_open(globals, &prepared.store).await?;
+        let sent = attachfs::submit_assets(assets, &store, &Aloud, options, progress, cancel);
+        let submission = sent.await?;
+        if let (Some(output), Some(text)) = (output, &submission.document) {
+            attachfs::write_attachments(output, text)?;
+        }
+        (submission, output.map(Path::to_owned))
+    };
+    let named = saved_as.as_deref().unwrap_or(Path::new(SAVED_AS));
+    let named = std::path::absolute(named).unwrap_or_else(|_| named.to_owned());
+    let profile = prepared.request.profile.as_ref();
+    let call = attachfs::create_job_call(assets, place, &named, profile);
+    Ok(Sent {
+        submission,
+        saved_as,
+        call,
+    })
 }
 
 pub(super) async fn check(globals: &Globals, args: Check) -> Result<(), Failure> {
