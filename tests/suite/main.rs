@@ -27,6 +27,8 @@ mod everyday;
 mod example;
 mod facts;
 mod failure;
+#[allow(dead_code, reason = "it has what several modules need")]
+mod farm;
 mod foreign;
 mod fsck;
 mod garage;
@@ -56,6 +58,7 @@ mod server;
 mod sessions;
 mod spelling;
 mod stores;
+mod syncing;
 mod telling;
 mod traces;
 mod tree;
