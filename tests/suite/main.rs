@@ -29,6 +29,8 @@ mod example;
 mod facts;
 mod failure;
 mod fetching;
+#[allow(dead_code, reason = "it has what several modules need")]
+mod farm;
 mod foreign;
 mod fsck;
 mod garage;
@@ -60,6 +62,7 @@ mod sessions;
 mod spelling;
 mod stores;
 mod submitting;
+mod syncing;
 mod telling;
 mod traces;
 mod tree;
