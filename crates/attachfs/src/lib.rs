@@ -131,7 +131,10 @@ pub use error::Error;
 pub use exposed::Exposed;
 pub use fsck::{FsckReport, fsck};
 pub use inspect::{Inspection, ListedPath, cat, inspect, list};
-pub use jobs::{JobDocuments, JobNames, NamedJobs};
+pub use jobs::{
+    JobDocuments, JobNames, JobRun, JobsListing, JobsRequest, ListedJobs, NamedJobs, PassedKey,
+    QueueInputs, StepOutputs, StoredJob, StoredOutputs, list_jobs,
+};
 pub use layering::{AddReport, LayersReport, add, layers};
 pub use left::{Uncommitted, uncommitted_in};
 pub use list::{ended_sessions, find, find_ended, forget, prune, session_in, sessions};

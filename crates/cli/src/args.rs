@@ -7,6 +7,7 @@ pub(crate) mod early;
 pub(crate) mod fsck;
 pub(crate) mod jobs;
 pub(crate) mod layering;
+pub(crate) mod listing_jobs;
 pub(crate) mod manifest;
 pub(crate) mod names;
 pub(crate) mod publishing;
@@ -115,6 +116,7 @@ pub(crate) enum Verb {
     Cat(Cat),
     /// Describe a manifest.
     Inspect(Inspect),
+    Jobs(listing_jobs::Jobs),
     Manifest(manifest::ManifestArgs),
     Store(store::StoreArgs),
     Cache(cache::CacheArgs),

@@ -5,6 +5,7 @@ mod committing;
 mod downloading;
 mod fsck;
 mod layering;
+mod listing_jobs;
 mod looking;
 mod manifest;
 mod mounting;
@@ -67,6 +68,7 @@ pub(crate) fn dispatch(args: Args) -> Result<(), Failure> {
             Verb::Ls(ls) => looking::ls(&globals, ls).await,
             Verb::Cat(cat) => looking::cat(&globals, cat).await,
             Verb::Inspect(inspect) => looking::inspect(&globals, inspect).await,
+            Verb::Jobs(jobs) => listing_jobs::jobs(&globals, jobs).await,
             Verb::Manifest(args) => manifest::manifest(&globals, args.verb).await,
             Verb::Store(args) => store::store(&globals, args.verb).await,
             Verb::Cache(args) => cache::cache(&globals, args.verb).await,
