@@ -28,15 +28,16 @@ mod everyday;
 mod example;
 mod facts;
 mod failure;
-mod fetching;
 #[allow(dead_code, reason = "it has what several modules need")]
 mod farm;
+mod fetching;
 mod foreign;
 mod fsck;
 mod garage;
 mod golden;
 mod guide;
 mod identity;
+mod jobs;
 mod journey;
 mod late;
 mod layers;

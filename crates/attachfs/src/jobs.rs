@@ -1,6 +1,7 @@
 //! Jobs of a farm, by their ids: which are meant, in which store; where their files go here; and submitting the files of new ones.
 
 mod fetching;
+mod listing;
 mod naming;
 mod placing;
 mod submitting;
@@ -9,6 +10,10 @@ mod syncing;
 pub use fetching::{
     ChosenBy, FetchPlan, FetchTo, FoundFiles, JobFiles, PlannedPlace, UnmappedPath, UnmappedRoot,
     fetch_planned, find_job_files, plan_fetch,
+};
+pub use listing::{
+    JobRun, JobsListing, JobsRequest, ListedJobs, PassedKey, QueueInputs, StepOutputs, StoredJob,
+    StoredOutputs, list_jobs,
 };
 pub use naming::{JobDocuments, JobNames, NamedJobs};
 pub use placing::{Placed, PlacedPart, PlacedParts, Placing, PlacingOptions};

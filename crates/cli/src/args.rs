@@ -9,6 +9,7 @@ pub(crate) mod fetching;
 pub(crate) mod fsck;
 pub(crate) mod jobs;
 pub(crate) mod layering;
+pub(crate) mod listing_jobs;
 pub(crate) mod manifest;
 pub(crate) mod names;
 pub(crate) mod placing;
@@ -125,6 +126,7 @@ pub(crate) enum Verb {
     Cat(Cat),
     /// Describe a manifest.
     Inspect(Inspect),
+    Jobs(listing_jobs::Jobs),
     Manifest(manifest::ManifestArgs),
     Store(store::StoreArgs),
     Cache(cache::CacheArgs),

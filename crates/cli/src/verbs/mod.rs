@@ -7,6 +7,7 @@ mod downloading;
 mod fetching;
 mod fsck;
 mod layering;
+mod listing_jobs;
 mod looking;
 mod manifest;
 mod mounting;
@@ -79,6 +80,7 @@ pub(crate) fn dispatch(args: Args) -> Result<(), Failure> {
             Verb::Ls(ls) => looking::ls(&globals, ls).await,
             Verb::Cat(cat) => looking::cat(&globals, cat).await,
             Verb::Inspect(inspect) => looking::inspect(&globals, inspect).await,
+            Verb::Jobs(jobs) => listing_jobs::jobs(&globals, jobs).await,
             Verb::Manifest(args) => manifest::manifest(&globals, args.verb).await,
             Verb::Store(args) => store::store(&globals, args.verb).await,
             Verb::Cache(args) => cache::cache(&globals, args.verb).await,
