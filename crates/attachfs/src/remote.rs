@@ -1,6 +1,6 @@
 //! What travels through the control socket, and what the same verbs give without one.
 
-mod fetched;
+mod reads;
 
 use std::path::PathBuf;
 use std::time::UNIX_EPOCH;
@@ -12,7 +12,7 @@ use attachfs_store::{ManifestAddress, ManifestKey, StoreAddress};
 use attachfs_vfs::Counters;
 use serde::{Deserialize, Serialize};
 
-pub use self::fetched::{Fetched, LastError};
+pub use self::reads::{Fetched, LastError};
 use crate::prefetching::PrefetchStats;
 use crate::report::WrittenReport;
 

@@ -69,7 +69,7 @@ mod tests {
             format!(" [\"{JOB}\", {{\"address\": \"{JOB}\", \"tasks\": 4}}]"),
         ] {
             let jobs = parse_job_list(text.as_bytes()).unwrap();
-            assert_eq!(jobs, [job.clone(), job.clone()], "{text}");
+            assert_eq!(jobs, [job, job], "{text}");
         }
         assert_eq!(parse_job_list(b"").unwrap(), []);
         let error = parse_job_list(format!("{JOB}\n\nwhat").as_bytes()).unwrap_err();

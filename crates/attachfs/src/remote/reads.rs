@@ -1,4 +1,4 @@
-//! What was fetched for a mount, and what could not be read of it.
+//! What is told of the reads of a mount: requests to the store, and the last one that failed.
 
 use std::time::SystemTime;
 
