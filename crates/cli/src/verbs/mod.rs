@@ -65,6 +65,9 @@ pub(crate) fn dispatch(args: Args) -> Result<(), Failure> {
             Verb::Commit(commit) => committing::commit(&globals, commit).await,
             Verb::Fsck(fsck) => fsck::fsck(&globals, &fsck),
             Verb::Discard(discard) => sessions::discard(&globals, discard).await,
+            Verb::Download(of) if fetching::is_of_job(&of) => {
+                Box::pin(fetching::fetch(&globals, of)).await
+            }
             Verb::Download(download) => downloading::download(&globals, download).await,
             Verb::Ls(ls) => looking::ls(&globals, ls).await,
             Verb::Cat(cat) => looking::cat(&globals, cat).await,
