@@ -12,7 +12,7 @@ use attachfs::{CacheLimits, ContentHash, ManifestBytes, OpenStore, Places};
 use indicatif::HumanDuration;
 use serde_json::json;
 
-use super::fetching::NOTHING_MATCHES;
+use super::downloading::NOTHING_MATCHES;
 use super::reading::{read, source};
 use super::stores::store_of;
 use crate::args::Globals;

@@ -12,7 +12,6 @@ use attachfs::{
 };
 use serde_json::{Value, json};
 
-use super::fetching::{NOTHING_MATCHES, fetch, is_of_job};
 use super::manifest::hashing;
 use super::reading::{read, source};
 use super::stores::store_of;
@@ -24,9 +23,6 @@ use crate::places::places_with;
 use crate::progress::Shown;
 
 pub(super) async fn download(globals: &Globals, args: Download) -> Result<(), Failure> {
-    if is_of_job(&args) {
-        return Box::pin(fetch(globals, args)).await;
-    }
     require_manifests(&args)?;
     let places = places_with(args.hashing.remembering.cache_dir.clone())?;
     let named = named(&args)?;
@@ -69,6 +65,9 @@ pub(super) async fn download(globals: &Globals, args: Download) -> Result<(), Fa
         }
     }
 }
+
+/// What is said where patterns choose nothing.
+pub(super) const NOTHING_MATCHES: &str = "nothing matches the patterns";
 
 /// How files are placed, as it was typed.
 pub(super) fn request(args: &Download) -> Result<DownloadRequest, Failure> {

@@ -12,7 +12,7 @@ use attachfs::{
 };
 use serde_json::json;
 
-use super::downloading::{account, request, text_of_root, total};
+use super::downloading::{NOTHING_MATCHES, account, request, text_of_root, total};
 use super::naming::{document, is_job_address, named};
 use super::placing::placing_options;
 use super::stores::open_store;
@@ -73,9 +73,6 @@ pub(super) async fn fetch(globals: &Globals, args: Download) -> Result<(), Failu
     }
     run(globals, plan, &request, &store, &places, &shown).await
 }
-
-/// What is said where patterns choose nothing.
-pub(super) const NOTHING_MATCHES: &str = "nothing matches the patterns";
 
 async fn run(
     globals: &Globals,

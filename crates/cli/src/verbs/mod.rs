@@ -73,6 +73,9 @@ pub(crate) fn dispatch(args: Args) -> Result<(), Failure> {
             Verb::Commit(commit) => committing::commit(&globals, commit).await,
             Verb::Fsck(fsck) => fsck::fsck(&globals, &fsck),
             Verb::Discard(discard) => sessions::discard(&globals, discard).await,
+            Verb::Download(of) if fetching::is_of_job(&of) => {
+                Box::pin(fetching::fetch(&globals, of)).await
+            }
             Verb::Download(download) => downloading::download(&globals, download).await,
             Verb::Submit(args) => Box::pin(submitting::submit(&globals, *args)).await,
             Verb::Check(args) => Box::pin(submitting::check(&globals, *args)).await,
