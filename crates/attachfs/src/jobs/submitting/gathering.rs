@@ -193,6 +193,12 @@ impl Gathering<'_> {
             references: [bytes(&of.references), named(&request.references)].concat(),
         };
         let mut walked = Walked::default();
+        if let Some(bundle) = &request.bundle {
+            for path in walked.check_bundle(&self.local(path_bytes(bundle))) {
+                let reason = "it is a link that leads out of the job bundle".to_owned();
+                self.fault(&foreign(&path), reason);
+            }
+        }
         for text in bytes(&of.input_directories) {
             self.take_directory(&text, &mut walked, progress)?;
         }
@@ -338,7 +344,7 @@ fn known_paths(request: &AssetRequest, working_dir: &ForeignPath, bundle: &Bundl
     // What a person typed is known, from wherever it was typed.
     let absolute = |path: &PathBuf| working_dir.join(path_bytes(path)).as_bytes().to_vec();
     let typed: Vec<(Vec<u8>, bool)> = (request.inputs.iter())
-        .map(|path| (absolute(path), !Path::new(path).is_dir()))
+        .map(|path| (absolute(path), !request.working_dir.join(path).is_dir()))
         .chain(request.outputs.iter().map(|path| (absolute(path), false)))
         .collect();
     let options = request
