@@ -10,51 +10,17 @@ use attachfs_durable::{path_bytes, path_of_bytes};
 use attachfs_jobs::{BundleParameter, BundleReferences, BundleValue, ObjectType};
 use attachfs_paths::{
     AssetPaths, AssetRoot, Disk, ForeignPath, GroupOptions, KnownPaths, KnownSource, LocationType,
-    OnDisk, PathFormat, StorageProfile, UnknownPaths, group_assets,
+    OnDisk, PathFormat, UnknownPaths, group_assets,
 };
 use attachfs_transfer::Progress;
 use tokio_util::sync::CancellationToken;
 
 use super::bundle::Bundle;
 use super::report::{InputFault, LeftOut, shared, shown};
+use super::request::{AssetRequest, PathIsRequired, foreign};
 use super::walking::Walked;
 use crate::cancel::Cancellable;
 use crate::error::Error;
-
-/// Whether an input has to be there.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum PathIsRequired {
-    /// One that is missing becomes a reference, which is told.
-    #[default]
-    No,
-    /// One that is missing is a fault.
-    Yes,
-}
-
-/// What is to be submitted.
-#[derive(Debug, Clone, Default)]
-pub struct AssetRequest {
-    /// A job bundle: a directory with a template.
-    pub bundle: Option<PathBuf>,
-    /// Values of parameters, instead of those of the bundle.
-    pub parameters: BTreeMap<String, String>,
-    /// Files, and directories with everything in them.
-    pub inputs: Vec<PathBuf>,
-    /// Paths that the job speaks of.
-    pub references: Vec<PathBuf>,
-    /// Directories that workers upload from.
-    pub outputs: Vec<PathBuf>,
-    /// Whether inputs have to be there.
-    pub required: PathIsRequired,
-    /// Places that nobody has to be asked about, besides the bundle, LOCAL locations and what is named above.
-    pub known: Vec<PathBuf>,
-    /// The storage profile of this machine.
-    pub profile: Option<StorageProfile>,
-    /// Where relative paths begin; absolute.
-    pub working_dir: PathBuf,
-    /// What `~` in known paths stands for.
-    pub home: Option<PathBuf>,
-}
 
 /// One root with its files.
 #[derive(Debug, Clone)]
@@ -162,11 +128,6 @@ pub fn gather_assets(
         parameters: bundle.parameters,
         bundle_files: bundle.files,
     })
-}
-
-/// A path of this machine.
-pub(super) fn foreign(path: &Path) -> ForeignPath {
-    ForeignPath::parse(PathFormat::HOST, path_bytes(path))
 }
 
 /// Paths that are being put together.
