@@ -202,6 +202,27 @@ fn places_that_nobody_named_are_refused_where_nobody_can_be_asked(machine: &Mach
     submit(machine, &args!["--bundle", &bundle, "-y"]).with_code(0);
 }
 
+fn a_link_that_leads_out_of_a_bundle_is_refused(machine: &Machine) {
+    let secret = machine.file("secrets/key", "secret");
+    let bundle = bundle(
+        machine,
+        &json!({ "inputs": { "directories": [text(&machine.path("bundle"))] } }),
+    );
+    machine.file("bundle/scripts/run.sh", "run");
+    symlink("run.sh", bundle.join("scripts/link")).unwrap();
+    assert_eq!(
+        submitted(machine, &args!["--bundle", &bundle])["roots"][0]["files"],
+        4
+    );
+    let before = machine.objects();
+    symlink(secret, bundle.join("scripts/innocent")).unwrap();
+    let said = submit(machine, &args!["--bundle", &bundle, "--yes"]).with_code(2);
+    said.saying(
+        "scripts/innocent cannot be submitted: it is a link that leads out of the job bundle",
+    );
+    assert_eq!(machine.objects(), before);
+}
+
 fn what_every_machine_has_is_left_out_and_named(machine: &Machine) {
     let shared = machine.file("shared/asset", "shared");
     let local = machine.file("local/asset", "local");
@@ -306,6 +327,7 @@ on_both_stores![
     nothing_is_sent_of_what_did_not_change,
     all_that_is_wrong_is_listed_and_nothing_is_sent,
     places_that_nobody_named_are_refused_where_nobody_can_be_asked,
+    a_link_that_leads_out_of_a_bundle_is_refused,
     what_every_machine_has_is_left_out_and_named,
     links_that_are_not_followed_and_what_is_no_file_are_named,
     a_debug_snapshot_has_everything_and_takes_no_directory_of_somebody,
@@ -609,5 +631,41 @@ fn a_submission_that_failed_in_the_background_says_why() {
             "--require-paths-exist"
         ];
         submit(machine, &gone).with_code(2).saying("it is missing");
+    });
+}
+
+#[test]
+fn a_person_is_asked_about_places_that_nobody_named_and_no_answer_is_no() {
+    Machine::with_directory(|machine| {
+        let secret = machine.file("secrets/key", "secret");
+        let bundle = bundle(
+            machine,
+            &json!({ "inputs": { "filenames": [text(&secret)] } }),
+        );
+        let output = machine.path("attachments.json");
+        let submit = machine.attachfs(submission(
+            machine,
+            &args!["--bundle", bundle, "-o", &output],
+        ));
+        let words = std::iter::once(submit.get_program()).chain(submit.get_args());
+        let line: Vec<String> = words
+            .map(|word| format!("'{}'", word.to_str().unwrap()))
+            .collect();
+        for (answer, code, sent) in [("\r", 15, 0), ("n\r", 15, 0), ("y\r", 0, 1)] {
+            // A terminal, by script(1).
+            let mut command = machine.command("script");
+            command.args(["-qec", &line.join(" "), "/dev/null"]);
+            command.stdin(std::process::Stdio::piped());
+            let mut running = machine.start(command);
+            running.wait_for_output("[y/N]");
+            running.type_keys(answer);
+            let said = running.wait().with_code(code);
+            assert!(
+                said.out.contains(text(secret.parent().unwrap())),
+                "{said:#?}"
+            );
+            assert_eq!(machine.objects().len(), sent, "{answer:?}");
+            assert_eq!(output.exists(), sent > 0);
+        }
     });
 }

@@ -10,7 +10,7 @@ use attachfs_jobs::{
 };
 use attachfs_paths::ForeignPath;
 
-use super::gathering::AssetRequest;
+use super::request::AssetRequest;
 use crate::error::{Doing as _, Error};
 
 /// A bundle that was read.

@@ -95,8 +95,8 @@ impl Findings {
 
 /// The room that a remembered hash takes at most, with its path.
 const ROW: u64 = 512;
-/// The file systems of Windows end a path before this many UTF-16 units.
-const WINDOWS_SEPARATORS: usize = 1;
+/// UTF-16 units between a root and a path below it.
+const SEPARATOR: usize = 1;
 
 /// Looks at everything that was gathered, and lists all that is wrong.
 pub async fn check_submission(
@@ -163,7 +163,7 @@ fn names(root: &GatheredRoot, request: &PreflightRequest) -> Result<Vec<Finding>
     };
     let before = windows_root.map_or(0, |above| above.encode_utf16().count());
     let options = CaseOptions {
-        prefix_units: windows_root.map_or(0, |_| before + WINDOWS_SEPARATORS),
+        prefix_units: windows_root.map_or(0, |_| before + SEPARATOR),
     };
     let found = case_report(&tree(root)?, options).into_iter();
     let found = found.filter_map(|bad| {

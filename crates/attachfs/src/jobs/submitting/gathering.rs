@@ -10,51 +10,17 @@ use attachfs_durable::{path_bytes, path_of_bytes};
 use attachfs_jobs::{BundleParameter, BundleReferences, BundleValue, ObjectType};
 use attachfs_paths::{
     AssetPaths, AssetRoot, Disk, ForeignPath, GroupOptions, KnownPaths, KnownSource, LocationType,
-    OnDisk, PathFormat, StorageProfile, UnknownPaths, group_assets,
+    OnDisk, PathFormat, UnknownPaths, group_assets,
 };
 use attachfs_transfer::Progress;
 use tokio_util::sync::CancellationToken;
 
 use super::bundle::Bundle;
 use super::report::{InputFault, LeftOut, shared, shown};
+use super::request::{AssetRequest, PathIsRequired, foreign};
 use super::walking::Walked;
 use crate::cancel::Cancellable;
 use crate::error::Error;
-
-/// Whether an input has to be there.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum PathIsRequired {
-    /// One that is missing becomes a reference, which is told.
-    #[default]
-    No,
-    /// One that is missing is a fault.
-    Yes,
-}
-
-/// What is to be submitted.
-#[derive(Debug, Clone, Default)]
-pub struct AssetRequest {
-    /// A job bundle: a directory with a template.
-    pub bundle: Option<PathBuf>,
-    /// Values of parameters, instead of those of the bundle.
-    pub parameters: BTreeMap<String, String>,
-    /// Files, and directories with everything in them.
-    pub inputs: Vec<PathBuf>,
-    /// Paths that the job speaks of.
-    pub references: Vec<PathBuf>,
-    /// Directories that workers upload from.
-    pub outputs: Vec<PathBuf>,
-    /// Whether inputs have to be there.
-    pub required: PathIsRequired,
-    /// Places that nobody has to be asked about, besides the bundle, LOCAL locations and what is named above.
-    pub known: Vec<PathBuf>,
-    /// The storage profile of this machine.
-    pub profile: Option<StorageProfile>,
-    /// Where relative paths begin; absolute.
-    pub working_dir: PathBuf,
-    /// What `~` in known paths stands for.
-    pub home: Option<PathBuf>,
-}
 
 /// One root with its files.
 #[derive(Debug, Clone)]
@@ -164,11 +130,6 @@ pub fn gather_assets(
     })
 }
 
-/// A path of this machine.
-pub(super) fn foreign(path: &Path) -> ForeignPath {
-    ForeignPath::parse(PathFormat::HOST, path_bytes(path))
-}
-
 /// Paths that are being put together.
 struct Gathering<'a> {
     request: &'a AssetRequest,
@@ -193,6 +154,12 @@ impl Gathering<'_> {
             references: [bytes(&of.references), named(&request.references)].concat(),
         };
         let mut walked = Walked::default();
+        if let Some(bundle) = &request.bundle {
+            for path in walked.check_bundle(&self.local(path_bytes(bundle))) {
+                let reason = "it is a link that leads out of the job bundle".to_owned();
+                self.fault(&foreign(&path), reason);
+            }
+        }
         for text in bytes(&of.input_directories) {
             self.take_directory(&text, &mut walked, progress)?;
         }
@@ -338,7 +305,7 @@ fn known_paths(request: &AssetRequest, working_dir: &ForeignPath, bundle: &Bundl
     // What a person typed is known, from wherever it was typed.
     let absolute = |path: &PathBuf| working_dir.join(path_bytes(path)).as_bytes().to_vec();
     let typed: Vec<(Vec<u8>, bool)> = (request.inputs.iter())
-        .map(|path| (absolute(path), !Path::new(path).is_dir()))
+        .map(|path| (absolute(path), !request.working_dir.join(path).is_dir()))
         .chain(request.outputs.iter().map(|path| (absolute(path), false)))
         .collect();
     let options = request

@@ -81,6 +81,39 @@ impl Walked {
         Ok(self.files.len() > before)
     }
 
+    /// A link of a job bundle that leads out of it lets whoever wrote the bundle send any file of who submits it.
+    pub(super) fn check_bundle(&mut self, bundle: &Path) -> Vec<PathBuf> {
+        let Ok(real) = fs::canonicalize(bundle) else {
+            // There is nothing to be read from it then.
+            return Vec::new();
+        };
+        let mut leading_out = Vec::new();
+        let mut open = vec![bundle.to_owned()];
+        while let Some(directory) = open.pop() {
+            let entries = match fs::read_dir(&directory) {
+                Ok(entries) => entries,
+                Err(error) => {
+                    self.unreadable.push((directory, error));
+                    continue;
+                }
+            };
+            for entry in entries.flatten() {
+                match entry.file_type() {
+                    Ok(kind) if kind.is_dir() => open.push(entry.path()),
+                    Ok(kind) if kind.is_symlink() => {
+                        // One that leads nowhere leads to no file that could be sent.
+                        let to = fs::canonicalize(entry.path());
+                        if to.is_ok_and(|to| !to.starts_with(&real)) {
+                            leading_out.push(entry.path());
+                        }
+                    }
+                    Ok(_) | Err(_) => {}
+                }
+            }
+        }
+        leading_out
+    }
+
     fn take_link(&mut self, path: PathBuf) {
         match fs::metadata(&path) {
             Ok(to) if to.is_dir() => {

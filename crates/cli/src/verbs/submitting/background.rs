@@ -13,7 +13,7 @@ use attachfs::{
 };
 use serde_json::json;
 
-use super::{Sent, prepare, send};
+use super::preparing::{Sent, prepare, send};
 use crate::args::Globals;
 use crate::args::submit::Submit;
 use crate::exit::{self, Failure};
