@@ -1,11 +1,11 @@
 //! How long a run takes that finds nothing new, what goes into which part of a root, and what is forgotten.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
-use std::ops::Range;
+use std::ops::{Bound, Range};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 use async_trait::async_trait;
@@ -17,23 +17,27 @@ use attachfs_manifest::{
 };
 use attachfs_session::StoreSettings;
 use attachfs_store::{
-    ChunkStore, Folder, ManifestKey, MemoryStore, Metadata, ObjectMeta, ObjectPart, Page, Payload,
-    PutOutcome, Store, StoreAddress, StoredManifest,
+    ChunkStore, Folder, Listed, ManifestKey, MemoryStore, Metadata, ObjectMeta, ObjectPart, Page,
+    Payload, PutOutcome, S3Access, Store, StoreAddress, StoredManifest,
 };
 use attachfs_transfer::{Conflict, Permissions, Silent};
 use bytes::Bytes;
 
 use super::*;
-use crate::jobs::naming::NamedJobs;
+use crate::jobs::naming::{JobDocuments, NamedJobs};
 use crate::jobs::placing::{Placing, PlacingOptions};
 use crate::manifest::Hashing;
 
 const HEX: &str = "0123456789abcdef0123456789abcdef";
 
-/// A store whose requests take time and are counted.
+/// How many keys S3 lists at once.
+const PAGE: usize = 1000;
+
+/// A store whose requests take time and are counted. It lists as S3 does; what it holds in memory it would look through for each page.
 #[derive(Debug, Default)]
 struct Slow {
     memory: MemoryStore,
+    listed: Mutex<BTreeMap<String, Listed>>,
     takes: Duration,
     lists: AtomicUsize,
     reads: AtomicUsize,
@@ -69,6 +73,13 @@ impl ManifestStore for Slow {
         bytes: Bytes,
         metadata: &Metadata,
     ) -> Result<PutOutcome, StoreError> {
+        let listed = Listed::new(
+            key.object_key(),
+            bytes.len() as u64,
+            Some(SystemTime::now()),
+        );
+        let key_text = key.object_key();
+        self.listed.lock().unwrap().insert(key_text, listed);
         let put = self.memory.put_manifest_if_absent(key, bytes, metadata);
         put.await
     }
@@ -79,7 +90,19 @@ impl ListStore for Slow {
     async fn list(&self, folder: &Folder, after: Option<&str>) -> Result<Page, StoreError> {
         self.lists.fetch_add(1, Ordering::Relaxed);
         tokio::time::sleep(self.takes).await;
-        self.memory.list(folder, after).await
+        let start = folder.key_start();
+        let listed = self.listed.lock().unwrap();
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let behind = listed.range::<str, _>((from, Bound::Unbounded));
+        let within = behind.filter(|(key, _)| key.starts_with(&start));
+        let mut entries: Vec<Listed> = within.take(PAGE + 1).map(|(_, of)| of.clone()).collect();
+        let is_last = entries.len() <= PAGE;
+        entries.truncate(PAGE);
+        let next = entries.last().filter(|_| !is_last);
+        Ok(Page {
+            next: next.map(|entry| entry.key.clone()),
+            entries,
+        })
     }
 }
 
@@ -127,7 +150,7 @@ fn request(folder: &Path) -> SyncRequest {
             store: "memory".to_owned(),
             address: address.parse().unwrap(),
             action: None,
-            documents: Default::default(),
+            documents: JobDocuments::default(),
         },
         placing: Placing::new(&PlacingOptions {
             map_roots: vec![("/proj".to_owned(), folder.join("proj"))],
@@ -153,7 +176,7 @@ async fn run(store: &Arc<Slow>, folder: &Path) -> SyncReport {
         store: store.clone(),
         settings: StoreSettings {
             address: "memory".to_owned(),
-            s3: Default::default(),
+            s3: S3Access::default(),
         },
         bucket_url: None,
     };
