@@ -15,6 +15,8 @@ mod checkpoint;
 mod items;
 mod report;
 mod request;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, HashSet};
 use std::time::SystemTime;
