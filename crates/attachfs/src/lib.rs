@@ -96,7 +96,7 @@ pub use attachfs_fetch::Prefetch;
 pub use attachfs_jobs::{
     ActionTime, DocumentError, FarmId, Job, JobAddress, JobId, JobPart, JobsAddress, LatestBy,
     OutputKey, OutputMetadata, OutputPlace, ParseJobAddressError, Queue, QueueId, SessionActionId,
-    StepId, Task, TaskId,
+    StepId, Task, TaskId, step_dependencies,
 };
 pub use attachfs_manifest::wire::{Format, Manifest, Note, decode_globs};
 pub use attachfs_manifest::{
@@ -132,8 +132,9 @@ pub use exposed::Exposed;
 pub use fsck::{FsckReport, fsck};
 pub use inspect::{Inspection, ListedPath, cat, inspect, list};
 pub use jobs::{
-    JobDocuments, JobNames, JobRun, JobsListing, JobsRequest, ListedJobs, NamedJobs, PassedKey,
-    QueueInputs, StepOutputs, StoredJob, StoredOutputs, list_jobs,
+    JobDocuments, JobFiles, JobFilesOf, JobNames, JobRoot, JobRun, JobsListing, JobsRequest,
+    ListedJobs, NamedJobs, PassedKey, QueueInputs, StepOutputs, StoredJob, StoredOutputs,
+    job_files, list_jobs,
 };
 pub use layering::{AddReport, LayersReport, add, layers};
 pub use left::{Uncommitted, uncommitted_in};

@@ -90,7 +90,7 @@ fn timestamp(time: SystemTime) -> Timestamp {
 
 /// The roots of outputs in the order in which they had outputs first, with the shortest manifests of each: what a root is
 /// called is known from any of them.
-pub(crate) fn roots_of(outputs: &[ListedOutput]) -> Vec<(ContentHash, Vec<ListedOutput>)> {
+pub fn roots_of(outputs: &[ListedOutput]) -> Vec<(ContentHash, Vec<ListedOutput>)> {
     const MOST: usize = 3;
     let mut roots: HashMap<ContentHash, (ActionTime, Vec<ListedOutput>)> = HashMap::new();
     for output in outputs {

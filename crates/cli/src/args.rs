@@ -5,6 +5,7 @@ pub(crate) mod committing;
 pub(crate) mod download;
 pub(crate) mod early;
 pub(crate) mod fsck;
+pub(crate) mod job_files;
 pub(crate) mod jobs;
 pub(crate) mod layering;
 pub(crate) mod listing_jobs;
@@ -302,6 +303,8 @@ pub(crate) struct Mount {
     #[arg(long, value_name = "STORE")]
     pub(crate) store: Option<String>,
     #[command(flatten)]
+    pub(crate) of_job: job_files::JobFileOptions,
+    #[command(flatten)]
     pub(crate) layering: Layering,
     #[command(flatten)]
     pub(crate) names: names::Names,
@@ -412,7 +415,7 @@ pub(crate) struct Discard {
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Ls {
-    /// A file, an s3:// address, or `-`.
+    /// A file, an s3:// address, `-`, or a job: deadline://FARM/QUEUE/JOB[/STEP[/TASK]].
     #[arg(value_name = "MANIFEST")]
     pub(crate) manifest: OsString,
     #[command(flatten)]
@@ -426,11 +429,16 @@ pub(crate) struct Ls {
     /// Everything below.
     #[arg(short = 'R', long)]
     pub(crate) recursive: bool,
+    /// The store of a job: a directory or s3://bucket/prefix.
+    #[arg(long, value_name = "STORE")]
+    pub(crate) store: Option<String>,
+    #[command(flatten)]
+    pub(crate) of_job: job_files::JobFileOptions,
 }
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Cat {
-    /// A file, an s3:// address, or `-`.
+    /// A file, an s3:// address, `-`, or a job: deadline://FARM/QUEUE/JOB[/STEP[/TASK]].
     #[arg(value_name = "MANIFEST")]
     pub(crate) manifest: OsString,
     #[command(flatten)]
@@ -442,13 +450,20 @@ pub(crate) struct Cat {
     /// machine.
     #[arg(long, value_name = "STORE")]
     pub(crate) store: Option<String>,
+    #[command(flatten)]
+    pub(crate) of_job: job_files::JobFileOptions,
 }
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Inspect {
-    /// A file, an s3:// address, or `-`.
+    /// A file, an s3:// address, `-`, or a job: deadline://FARM/QUEUE/JOB[/STEP[/TASK]].
     #[arg(value_name = "MANIFEST")]
     pub(crate) manifest: OsString,
+    /// The store of a job: a directory or s3://bucket/prefix.
+    #[arg(long, value_name = "STORE")]
+    pub(crate) store: Option<String>,
+    #[command(flatten)]
+    pub(crate) of_job: job_files::JobFileOptions,
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::io::Write as _;
 
 use attachfs::{CancellationToken, ListedPath};
 
+use super::job_files;
 use super::reading::{read, source};
 use super::stores::store_of;
 use crate::args::{Cat, Globals, Inspect, Ls};
@@ -12,14 +13,17 @@ use crate::output;
 use crate::places::places;
 
 pub(super) async fn ls(globals: &Globals, args: Ls) -> Result<(), Failure> {
-    let manifest = read(globals, &source(&args.manifest)?, None).await?;
     let at = attachfs::parse_path(&args.path)?;
-    let listed = attachfs::list(
-        &manifest,
-        args.shown.root.as_ref(),
-        at.as_ref(),
-        args.recursive,
-    )?;
+    let listed = if job_files::is_job(Some(&args.manifest), &args.of_job) {
+        let address = args.manifest.to_str();
+        let (files, _) =
+            job_files::read(globals, address, &args.of_job, args.store.as_deref()).await?;
+        files.list(at.as_ref(), args.recursive)?
+    } else {
+        let manifest = read(globals, &source(&args.manifest)?, None).await?;
+        let root = args.shown.root.as_ref();
+        attachfs::list(&manifest, root, at.as_ref(), args.recursive)?
+    };
     if globals.json {
         return Ok(output::print_json(&listed)?);
     }
@@ -73,12 +77,9 @@ pub(super) fn time(micros: i64) -> String {
 }
 
 pub(super) async fn cat(globals: &Globals, args: Cat) -> Result<(), Failure> {
-    let source = source(&args.manifest)?;
-    let manifest = read(globals, &source, None).await?;
     let Some(path) = attachfs::parse_path(&args.path)? else {
         return Err(attachfs::Error::usage("the root is a directory").into());
     };
-    let store = store_of(globals, args.store.as_deref(), &[source], &places()).await?;
     let mut out = std::io::stdout();
     let root = args.shown.root.as_ref();
     let mut is_reader_gone = false;
@@ -89,7 +90,18 @@ pub(super) async fn cat(globals: &Globals, args: Cat) -> Result<(), Failure> {
         })
     };
     let never = CancellationToken::new();
-    match attachfs::cat(&manifest, root, &path, &store, write, &never).await {
+    let result = if job_files::is_job(Some(&args.manifest), &args.of_job) {
+        let address = args.manifest.to_str();
+        let (files, store) =
+            job_files::read(globals, address, &args.of_job, args.store.as_deref()).await?;
+        files.cat(&path, &store, write, &never).await
+    } else {
+        let source = source(&args.manifest)?;
+        let manifest = read(globals, &source, None).await?;
+        let store = store_of(globals, args.store.as_deref(), &[source], &places()).await?;
+        attachfs::cat(&manifest, root, &path, &store, write, &never).await
+    };
+    match result {
         // A reader that closes the pipe has read enough.
         Err(_) if is_reader_gone => Ok(()),
         result => Ok(result?),
@@ -97,6 +109,12 @@ pub(super) async fn cat(globals: &Globals, args: Cat) -> Result<(), Failure> {
 }
 
 pub(super) async fn inspect(globals: &Globals, args: Inspect) -> Result<(), Failure> {
+    if job_files::is_job(Some(&args.manifest), &args.of_job) {
+        let address = args.manifest.to_str();
+        let (files, _) =
+            job_files::read(globals, address, &args.of_job, args.store.as_deref()).await?;
+        return Ok(describe(globals, &files)?);
+    }
     let manifest = read(globals, &source(&args.manifest)?, None).await?;
     let found = attachfs::inspect(&manifest)?;
     if globals.json {
@@ -128,6 +146,25 @@ pub(super) async fn inspect(globals: &Globals, args: Inspect) -> Result<(), Fail
         text += &format!("no hash    {}\n", output::count(found.unhashed, "file"));
     }
     Ok(output::print(&text)?)
+}
+
+/// Says what is below each root of a job.
+fn describe(globals: &Globals, files: &attachfs::JobFiles) -> anyhow::Result<()> {
+    if globals.json {
+        return output::print_json(files);
+    }
+    let mut text = String::new();
+    for root in &files.roots {
+        text += &format!(
+            "{}: {} from {}, {}\n           root {}\n",
+            output::line_of(&root.folder),
+            output::count(root.entries as u64, "path"),
+            output::count(root.manifests as u64, "manifest"),
+            output::bytes(root.bytes),
+            output::line_of(&root.root)
+        );
+    }
+    output::print(&text)
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ mod cache;
 mod committing;
 mod downloading;
 mod fsck;
+mod job_files;
 mod layering;
 mod listing_jobs;
 mod looking;

@@ -10,6 +10,7 @@ use attachfs::{
     MountPoint, MountRequest, MountSession, Owner, Stop, StopSignal,
 };
 
+use super::job_files;
 use super::reading::source;
 use super::stores::{open, store_of};
 use super::unmounting::unmounted;
@@ -154,13 +155,29 @@ pub(super) async fn mount(globals: &Globals, args: Mount) -> Result<(), Failure>
             return Err(attachfs::Error::usage(text).into());
         }
         (None, manifests) => {
-            let sources = placed_all(manifests)?;
-            let plain: Vec<_> = sources.iter().map(|(source, _)| source.clone()).collect();
-            let store = store_of(globals, args.store.as_deref(), &plain, &places).await?;
-            let given = sources.into_iter();
-            let manifests = given.map(|(source, at)| GivenManifest::At { source, at });
+            let of_job = match manifests {
+                [one] if job_files::is_job(Some(one), &args.of_job) => one.to_str(),
+                _ if args.of_job.which.is_given() => {
+                    let text = "options of a job go with its address: deadline://FARM/QUEUE/JOB, and no other manifest";
+                    return Err(attachfs::Error::usage(text).into());
+                }
+                _ => None,
+            };
+            let (manifests, store) = if of_job.is_some() {
+                let named = args.store.as_deref();
+                let (files, store) = job_files::read(globals, of_job, &args.of_job, named).await?;
+                let manifests = files.manifests()?.into_iter();
+                (manifests.map(GivenManifest::Bytes).collect(), store)
+            } else {
+                let sources = placed_all(manifests)?;
+                let plain: Vec<_> = sources.iter().map(|(source, _)| source.clone()).collect();
+                let store = store_of(globals, args.store.as_deref(), &plain, &places).await?;
+                let given = sources.into_iter();
+                let manifests = given.map(|(source, at)| GivenManifest::At { source, at });
+                (manifests.collect(), store)
+            };
             let what = MountSession::New {
-                manifests: manifests.collect(),
+                manifests,
                 layers,
                 read_only: args.read_only,
                 case_insensitive: args.names.case_insensitive,
