@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use attachfs::JobsAddress;
-use clap::{Args, Subcommand};
+use clap::Args;
 use jiff::civil;
 use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp, ZonedDateTime};
@@ -15,10 +15,7 @@ use super::jobs::JobOptions;
 /// It is what the keys of the manifests say; nothing else is asked. A job that has written nothing is not known, and keys of inputs
 /// name no job: what was submitted is counted for its queue. Of a step or a task every run is listed.
 #[derive(Debug, Args)]
-#[command(
-    args_conflicts_with_subcommands = true,
-    subcommand_negates_reqs = true,
-    after_help = "Examples:
+#[command(after_help = "Examples:
   attachfs jobs --store s3://bucket/DeadlineCloud                          (everything that the store knows)
   attachfs jobs --queue-json queue.json --since 2d                         (what the queue wrote in the last two days)
   attachfs jobs deadline://farm-0…/queue-0… --store s3://bucket/DeadlineCloud --limit 20
@@ -30,11 +27,8 @@ With --json one document: `store`, `address`, `entries`, and then `keys` (looked
 (manifests that --long cannot use). An entry has a `kind`: `inputs` of a queue, `job` with its `steps`, or `run` with its
 `session_action`; an `address`; `tasks`, `runs`, `manifests`, `manifest_bytes`; when session actions began by the clocks of
 workers (`first_began`, `last_began`) and when manifests were written by the store's clock (`first_written`, `last_written`),
-in microseconds since 1970; with --long `files` and `bytes`, of what the latest run of each task wrote."
-)]
+in microseconds since 1970; with --long `files` and `bytes`, of what the latest run of each task wrote.")]
 pub(crate) struct Jobs {
-    #[command(subcommand)]
-    pub(crate) verb: Option<JobsVerb>,
     /// deadline://[FARM[/QUEUE[/JOB[/STEP[/TASK]]]]]. Default: all.
     #[arg(value_name = "ADDRESS")]
     pub(crate) address: Option<String>,
@@ -57,9 +51,6 @@ pub(crate) struct Jobs {
     #[arg(short, long)]
     pub(crate) long: bool,
 }
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum JobsVerb {}
 
 /// A date or a time, or an age.
 fn parse_since(text: &str) -> Result<SystemTime, String> {
