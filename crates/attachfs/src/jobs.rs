@@ -2,6 +2,7 @@
 
 mod fetching;
 mod listing;
+mod looking;
 mod naming;
 mod placing;
 mod submitting;
@@ -15,6 +16,7 @@ pub use listing::{
     JobRun, JobsListing, JobsRequest, ListedJobs, PassedKey, QueueInputs, StepOutputs, StoredJob,
     StoredOutputs, list_jobs,
 };
+pub use looking::{JobInspection, JobRoot};
 pub use naming::{JobDocuments, JobNames, NamedJobs};
 pub use placing::{Placed, PlacedPart, PlacedParts, Placing, PlacingOptions};
 pub use submitting::{

@@ -146,14 +146,14 @@ pub use inspect::{Inspection, ListedPath, cat, inspect, list};
 pub use jobs::{
     AssetRequest, BackgroundSubmission, Beginning, CheckFinding, ChosenBy, FetchPlan, FetchTo,
     Finding, Findings, FoundFiles, GatheredAssets, GatheredRoot, InputFault, JobDocuments,
-    JobFiles, JobNames, JobRun, JobsListing, JobsRequest, JobsWith, JobsWithout, LeftOut,
-    ListedJobs, NamedJobs, PassedKey, PathIsRequired, Placed, PlacedPart, PlacedParts, Placing,
-    PlacingOptions, PlannedPlace, PreflightRequest, QueueInputs, StepOutputs, StoredJob,
-    StoredOutputs, Submission, SubmissionLock, SubmissionState, SubmissionStatus, SubmitOptions,
-    SubmitPlace, SubmittedRoot, SyncReport, SyncRequest, SyncedJob, SyncedRoot, UnmappedPath,
-    UnmappedRoot, check_place_of_attachments, check_submission, create_job_call, fetch_planned,
-    find_job_files, gather_assets, list_jobs, plan_fetch, save_debug_snapshot, submit_assets,
-    sync_outputs, write_attachments,
+    JobFiles, JobInspection, JobNames, JobRoot, JobRun, JobsListing, JobsRequest, JobsWith,
+    JobsWithout, LeftOut, ListedJobs, NamedJobs, PassedKey, PathIsRequired, Placed, PlacedPart,
+    PlacedParts, Placing, PlacingOptions, PlannedPlace, PreflightRequest, QueueInputs, StepOutputs,
+    StoredJob, StoredOutputs, Submission, SubmissionLock, SubmissionState, SubmissionStatus,
+    SubmitOptions, SubmitPlace, SubmittedRoot, SyncReport, SyncRequest, SyncedJob, SyncedRoot,
+    UnmappedPath, UnmappedRoot, check_place_of_attachments, check_submission, create_job_call,
+    fetch_planned, find_job_files, gather_assets, list_jobs, plan_fetch, save_debug_snapshot,
+    submit_assets, sync_outputs, write_attachments,
 };
 pub use layering::{AddReport, LayersReport, add, layers};
 pub use left::{Uncommitted, uncommitted_in};

@@ -90,7 +90,7 @@ fn timestamp(time: SystemTime) -> Timestamp {
 
 /// The roots of outputs in the order in which they had outputs first, each with its shortest manifests: every manifest says what its root is
 /// called, and a short one is read soonest.
-pub(crate) fn roots_of(outputs: &[ListedOutput]) -> Vec<(ContentHash, Vec<ListedOutput>)> {
+pub fn roots_of(outputs: &[ListedOutput]) -> Vec<(ContentHash, Vec<ListedOutput>)> {
     const MOST: usize = 3;
     let mut roots: HashMap<ContentHash, (ActionTime, Vec<ListedOutput>)> = HashMap::new();
     for output in outputs {

@@ -46,5 +46,6 @@ mod tree;
 mod xattrs;
 
 pub use filesystem::Browse;
+pub use index::roots_of;
 pub use names::{NamedRoot, name_roots};
 pub use options::{BrowseOptions, JobInput, Scope};

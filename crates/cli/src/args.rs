@@ -7,9 +7,11 @@ pub(crate) mod download;
 pub(crate) mod early;
 pub(crate) mod fetching;
 pub(crate) mod fsck;
+pub(crate) mod job_files;
 pub(crate) mod jobs;
 pub(crate) mod layering;
 pub(crate) mod listing_jobs;
+pub(crate) mod looking;
 pub(crate) mod manifest;
 pub(crate) mod names;
 pub(crate) mod placing;
@@ -120,12 +122,9 @@ pub(crate) enum Verb {
     Commit(Commit),
     Fsck(fsck::Fsck),
     Discard(Discard),
-    /// List the files of a manifest.
-    Ls(Ls),
-    /// Print a file of a manifest.
-    Cat(Cat),
-    /// Describe a manifest.
-    Inspect(Inspect),
+    Ls(looking::Ls),
+    Cat(looking::Cat),
+    Inspect(looking::Inspect),
     Jobs(listing_jobs::Jobs),
     Manifest(manifest::ManifestArgs),
     Store(store::StoreArgs),
@@ -312,6 +311,8 @@ pub(crate) struct Mount {
     #[arg(long, value_name = "STORE")]
     pub(crate) store: Option<String>,
     #[command(flatten)]
+    pub(crate) of_job: job_files::JobFileOptions,
+    #[command(flatten)]
     pub(crate) layering: Layering,
     #[command(flatten)]
     pub(crate) names: names::Names,
@@ -418,47 +419,6 @@ pub(crate) struct Discard {
     /// Do not ask.
     #[arg(short, long)]
     pub(crate) yes: bool,
-}
-
-#[derive(Debug, ClapArgs)]
-pub(crate) struct Ls {
-    /// A file, an s3:// address, or `-`.
-    #[arg(value_name = "MANIFEST")]
-    pub(crate) manifest: OsString,
-    #[command(flatten)]
-    pub(crate) shown: Showing,
-    /// A path in it. Default: the root.
-    #[arg(value_name = "PATH", default_value = "", hide_default_value = true)]
-    pub(crate) path: String,
-    /// Sizes, times and hashes too.
-    #[arg(short)]
-    pub(crate) long: bool,
-    /// Everything below.
-    #[arg(short = 'R', long)]
-    pub(crate) recursive: bool,
-}
-
-#[derive(Debug, ClapArgs)]
-pub(crate) struct Cat {
-    /// A file, an s3:// address, or `-`.
-    #[arg(value_name = "MANIFEST")]
-    pub(crate) manifest: OsString,
-    #[command(flatten)]
-    pub(crate) shown: Showing,
-    /// The file in it.
-    #[arg(value_name = "PATH")]
-    pub(crate) path: String,
-    /// Where the objects are. Default: the store of an s3:// manifest, else your own store on this
-    /// machine.
-    #[arg(long, value_name = "STORE")]
-    pub(crate) store: Option<String>,
-}
-
-#[derive(Debug, ClapArgs)]
-pub(crate) struct Inspect {
-    /// A file, an s3:// address, or `-`.
-    #[arg(value_name = "MANIFEST")]
-    pub(crate) manifest: OsString,
 }
 
 #[cfg(test)]

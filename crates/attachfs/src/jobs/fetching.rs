@@ -26,6 +26,7 @@ use crate::error::Error;
 use crate::places::Places;
 use crate::store::OpenStore;
 
+pub(in crate::jobs) use self::finding::FoundRoot;
 pub use self::finding::{FoundFiles, JobFiles, find_job_files};
 pub use self::plan::{ChosenBy, FetchPlan, FetchTo, PlannedPlace, UnmappedPath, UnmappedRoot};
 

@@ -3,9 +3,10 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args as ClapArgs, ValueEnum};
+use clap::Args as ClapArgs;
 
 use super::cache::CacheBounds;
+use super::job_files::LatestRun;
 use super::jobs::JobOptions;
 use super::reading::ReadBounds;
 
@@ -47,7 +48,7 @@ pub(crate) struct Browse {
         default_value = "modified",
         help_heading = "What is shown"
     )]
-    pub(crate) latest_by: Latest,
+    pub(crate) latest_by: LatestRun,
     /// The storage profile of the machine that submitted, as `aws deadline get-storage-profile` prints it. With
     /// --local-storage-profile-json a root has the name of its place here.
     #[arg(
@@ -93,20 +94,4 @@ pub(crate) struct Browse {
     /// How the background process is started. Not for people.
     #[arg(long, hide = true)]
     pub(crate) daemon: bool,
-}
-
-/// Which run of a task is the latest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Latest {
-    Modified,
-    Name,
-}
-
-impl From<Latest> for attachfs::LatestBy {
-    fn from(latest: Latest) -> Self {
-        match latest {
-            Latest::Modified => Self::Modified,
-            Latest::Name => Self::Name,
-        }
-    }
 }

@@ -3,22 +3,17 @@
 use std::time::SystemTime;
 
 use attachfs::JobsAddress;
-use clap::{Args, Subcommand};
-use jiff::civil;
-use jiff::tz::TimeZone;
-use jiff::{Span, Timestamp, ZonedDateTime};
+use clap::Args;
 
 use super::jobs::JobOptions;
+use super::since::parse_since;
 
 /// List the jobs that have outputs in a store: farms, queues, jobs, steps, tasks, runs and times.
 ///
 /// It is what the keys of the manifests say; nothing else is asked. A job that has written nothing is not known, and keys of inputs
 /// name no job: what was submitted is counted for its queue. Of a step or a task every run is listed.
 #[derive(Debug, Args)]
-#[command(
-    args_conflicts_with_subcommands = true,
-    subcommand_negates_reqs = true,
-    after_help = "Examples:
+#[command(after_help = "Examples:
   attachfs jobs --store s3://bucket/DeadlineCloud                          (everything that the store knows)
   attachfs jobs --queue-json queue.json --since 2d                         (what the queue wrote in the last two days)
   attachfs jobs deadline://farm-0…/queue-0… --store s3://bucket/DeadlineCloud --limit 20
@@ -30,11 +25,8 @@ With --json one document: `store`, `address`, `entries`, and then `keys` (looked
 (manifests that --long cannot use). An entry has a `kind`: `inputs` of a queue, `job` with its `steps`, or `run` with its
 `session_action`; an `address`; `tasks`, `runs`, `manifests`, `manifest_bytes`; when session actions began by the clocks of
 workers (`first_began`, `last_began`) and when manifests were written by the store's clock (`first_written`, `last_written`),
-in microseconds since 1970; with --long `files` and `bytes`, of what the latest run of each task wrote."
-)]
+in microseconds since 1970; with --long `files` and `bytes`, of what the latest run of each task wrote.")]
 pub(crate) struct Jobs {
-    #[command(subcommand)]
-    pub(crate) verb: Option<JobsVerb>,
     /// deadline://[FARM[/QUEUE[/JOB[/STEP[/TASK]]]]]. Default: all.
     #[arg(value_name = "ADDRESS")]
     pub(crate) address: Option<String>,
@@ -56,57 +48,4 @@ pub(crate) struct Jobs {
     /// Read manifests, and count the files and bytes that the latest run of each task wrote.
     #[arg(short, long)]
     pub(crate) long: bool,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum JobsVerb {}
-
-/// A date or a time, or an age.
-fn parse_since(text: &str) -> Result<SystemTime, String> {
-    since(text, &ZonedDateTime::now())
-}
-
-fn since(text: &str, now: &ZonedDateTime) -> Result<SystemTime, String> {
-    const WRONG: &str = "neither a date or time, such as 2025-01-31 or 2025-01-31T12:00:00Z, nor an age, such as 2d or 12h";
-    let in_zone = |time: civil::DateTime| {
-        let zone: TimeZone = now.time_zone().clone();
-        time.to_zoned_datetime(zone).map(|time| time.timestamp())
-    };
-    let found = text
-        .parse::<Timestamp>()
-        .or_else(|_| in_zone(text.parse::<civil::DateTime>()?))
-        .or_else(|_| {
-            let age: Span = text.parse()?;
-            now.checked_sub(age.abs()).map(|then| then.timestamp())
-        });
-    let found = found.and_then(SystemTime::try_from);
-    found.map_err(|_| WRONG.to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_time_is_a_date_in_a_zone_or_an_age() {
-        let now: ZonedDateTime = "2025-03-31T12:00:00+02:00[+02:00]".parse().unwrap();
-        for (text, means) in [
-            ("2025-01-31", "2025-01-30T22:00:00Z"),
-            ("2025-01-31T12:00", "2025-01-31T10:00:00Z"),
-            ("2025-01-31 12:00:30", "2025-01-31T10:00:30Z"),
-            ("2025-01-31T12:00:00Z", "2025-01-31T12:00:00Z"),
-            ("2025-01-31T12:00:00-05:00", "2025-01-31T17:00:00Z"),
-            ("2d", "2025-03-29T10:00:00Z"),
-            ("12h", "2025-03-30T22:00:00Z"),
-            ("1h30m", "2025-03-31T08:30:00Z"),
-            ("1w", "2025-03-24T10:00:00Z"),
-            ("P1DT1H", "2025-03-30T09:00:00Z"),
-        ] {
-            let means: Timestamp = means.parse().unwrap();
-            assert_eq!(since(text, &now), Ok(means.try_into().unwrap()), "{text}");
-        }
-        for wrong in ["", "soon", "2025-13-01", "12", "9999999y"] {
-            since(wrong, &now).unwrap_err();
-        }
-    }
 }

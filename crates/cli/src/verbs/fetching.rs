@@ -6,14 +6,14 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use attachfs::causes::StoppedDownload;
 use attachfs::{
-    ChosenBy, DownloadRequest, Downloads, Error, EscapedBytes, FetchPlan, FetchTo, FoundFiles,
-    JobFiles, NamedJobs, PlannedPlace, UnmappedRoot, fetch_planned, find_job_files, path_bytes,
-    plan_fetch, step_dependencies,
+    ChosenBy, DownloadRequest, Downloads, Error, EscapedBytes, FetchPlan, FetchTo, NamedJobs,
+    PlannedPlace, UnmappedRoot, fetch_planned, find_job_files, path_bytes, plan_fetch,
 };
 use serde_json::json;
 
 use super::downloading::{NOTHING_MATCHES, account, request, text_of_root, total};
-use super::naming::{document, is_job_address, named};
+use super::job_files::{chosen, tell};
+use super::naming::{is_job_address, named};
 use super::placing::placing_options;
 use super::stores::open_store;
 use crate::args::Globals;
@@ -36,22 +36,15 @@ pub(super) async fn fetch(globals: &Globals, args: Download) -> Result<(), Failu
         &args.fetching.job,
         args.store.as_deref(),
     )?;
-    let job = named.job()?;
+    named.job()?;
     let places = places_with(args.hashing.remembering.cache_dir.clone())?;
-    let files = files(&args)?;
+    let files = chosen(&args.fetching.of_job)?;
     let mut to = to(&args, &named, folder)?;
     let request = request(&args)?;
     let shown = Shown::cancellable(globals.json);
     let store = open_store(globals, &named.store).await?;
     let found = find_job_files(&named, &files, &store, shown.cancel()).await?;
-    tell(&found);
-    if found.is_empty() {
-        let what = match files {
-            JobFiles::Outputs(_) => "outputs",
-            JobFiles::Inputs { .. } => "inputs",
-        };
-        output::remark(&format!("{job} has no {what} in {}", named.store));
-    }
+    tell(&found, &files, &named.store);
     let mut plan = plan_fetch(&found, &to, &request)?;
     if args.fetching.dry_run {
         print_plan(globals, &plan)?;
@@ -158,19 +151,6 @@ fn address_and_folder(args: &Download) -> Result<(Option<String>, Option<PathBuf
     Ok((address, folder))
 }
 
-fn files(args: &Download) -> Result<JobFiles, Error> {
-    let of = &args.fetching.of_job;
-    let latest_by = of.latest_by.into();
-    if !of.inputs {
-        return Ok(JobFiles::Outputs(latest_by));
-    }
-    let path = of.step_dependencies_json.as_deref();
-    Ok(JobFiles::Inputs {
-        dependencies: document(path, step_dependencies)?.unwrap_or_default(),
-        latest_by,
-    })
-}
-
 fn to(args: &Download, named: &NamedJobs, folder: Option<PathBuf>) -> Result<FetchTo, Error> {
     let mut options = placing_options(&args.fetching.placing)?;
     if let Some(folder) = folder {
@@ -195,28 +175,6 @@ fn to(args: &Download, named: &NamedJobs, folder: Option<PathBuf>) -> Result<Fet
         options,
         profile: job.and_then(|job| job.storage_profile),
     })
-}
-
-/// Says what is worth knowing of what was found.
-fn tell(found: &FoundFiles) {
-    for differs in &found.differing {
-        let (time, action) = differs.by_modified;
-        let (other_time, other) = differs.by_name;
-        let task = differs
-            .place
-            .task
-            .map_or_else(|| differs.place.step.to_string(), |task| task.to_string());
-        output::remark(&format!(
-            "{task}: the run that was written last is {action} of {time}, and the last by the workers' clocks is {other} \
-             of {other_time}; --latest-by chooses"
-        ));
-    }
-    if found.foreign > 0 {
-        output::remark(&format!(
-            "{} among the outputs that are no keys of outputs are passed over",
-            output::count(found.foreign, "key")
-        ));
-    }
 }
 
 fn placed_everything(plan: &FetchPlan) -> Result<(), Failure> {

@@ -12,9 +12,6 @@ use crate::exit::Failure;
 use crate::output::{self, line_of, remark};
 
 pub(super) async fn jobs(globals: &Globals, args: Jobs) -> Result<(), Failure> {
-    if let Some(verb) = args.verb {
-        match verb {}
-    }
     let meant = named(args.address.as_deref(), &args.which, args.store.as_deref())?;
     let store = open_store(globals, &meant.store).await?;
     let request = JobsRequest {

@@ -6,6 +6,7 @@ mod committing;
 mod downloading;
 mod fetching;
 mod fsck;
+mod job_files;
 mod layering;
 mod listing_jobs;
 mod looking;

@@ -9,6 +9,8 @@ use attachfs::{
     MountRequest, MountSession, Owner,
 };
 
+use super::job_files;
+use super::naming::is_job_address;
 use super::reading::source;
 use super::serving::Serving;
 use super::stores::{open, store_of};
@@ -105,13 +107,30 @@ pub(super) async fn mount(globals: &Globals, args: Mount) -> Result<(), Failure>
             return Err(attachfs::Error::usage(text).into());
         }
         (None, manifests) => {
-            let sources = placed_all(manifests)?;
-            let plain: Vec<_> = sources.iter().map(|(source, _)| source.clone()).collect();
-            let store = store_of(globals, args.store.as_deref(), &plain, &places).await?;
-            let given = sources.into_iter();
-            let manifests = given.map(|(source, at)| GivenManifest::At { source, at });
+            let of_job = match manifests {
+                [] if args.of_job.job.is_given() => Some(None),
+                [one] if is_job_address(one) => Some(one.to_str()),
+                _ if args.of_job.job.is_given() => {
+                    let text = "the options name a job, and there are manifests, too";
+                    return Err(attachfs::Error::usage(text).into());
+                }
+                _ => None,
+            };
+            let (manifests, store) = if let Some(address) = of_job {
+                let named = args.store.as_deref();
+                let (found, store) = job_files::read(globals, address, &args.of_job, named).await?;
+                let manifests = found.manifests()?.into_iter();
+                (manifests.map(GivenManifest::Bytes).collect(), store)
+            } else {
+                let sources = placed_all(manifests)?;
+                let plain: Vec<_> = sources.iter().map(|(source, _)| source.clone()).collect();
+                let store = store_of(globals, args.store.as_deref(), &plain, &places).await?;
+                let given = sources.into_iter();
+                let manifests = given.map(|(source, at)| GivenManifest::At { source, at });
+                (manifests.collect(), store)
+            };
             let what = MountSession::New {
-                manifests: manifests.collect(),
+                manifests,
                 layers,
                 read_only: args.read_only,
                 case_insensitive: args.names.case_insensitive,

@@ -1,14 +1,12 @@
 //! The manifests of a job: found, read, and put together root by root.
 
-use std::collections::HashMap;
-
-use attachfs_browse::{NamedRoot, name_roots};
+use attachfs_browse::{NamedRoot, name_roots, roots_of};
 use attachfs_jobs::{
-    ActionTime, FoundOutputs, JobPart, LatestBy, LatestDiffers, MergedRoot, OutputMetadata,
+    JobAddress, JobPart, LatestBy, LatestDiffers, ListedOutput, MergedRoot, OutputMetadata,
     OutputReader, Outputs, ReadError, StepId, Which, choose, merge_outputs, read_inputs,
 };
-use attachfs_manifest::ContentHash;
 use attachfs_paths::output_root_hash;
+use attachfs_store::StoreError;
 use tokio_util::sync::CancellationToken;
 
 use crate::cancel::unless_cancelled;
@@ -33,7 +31,9 @@ pub enum JobFiles {
 /// The files of a job.
 #[derive(Debug)]
 pub struct FoundFiles {
-    pub(super) roots: Vec<FoundRoot>,
+    /// The job, or the part of it.
+    pub address: String,
+    pub(in crate::jobs) roots: Vec<FoundRoot>,
     /// How many manifests of earlier runs were passed over.
     pub older: u64,
     /// Tasks of which the latest run by the store's clock is another one than by name.
@@ -44,9 +44,9 @@ pub struct FoundFiles {
 
 /// What there is below one root, and what its folder is called where several are in one.
 #[derive(Debug)]
-pub(super) struct FoundRoot {
-    pub(super) merged: MergedRoot,
-    pub(super) name: String,
+pub(in crate::jobs) struct FoundRoot {
+    pub(in crate::jobs) merged: MergedRoot,
+    pub(in crate::jobs) name: String,
 }
 
 impl FoundFiles {
@@ -81,66 +81,70 @@ async fn find_outputs(
     store: &OpenStore,
 ) -> Result<FoundFiles, Error> {
     let address = named.job()?;
-    let of = |which| Outputs::of(&*store.store, &address, which).all();
-    let listed = |source| ReadError::List {
-        address: address.to_string(),
-        source,
+    // Names of folders are those of the whole job, so that they are the same for each part of it.
+    let whole = JobAddress {
+        part: JobPart::Whole,
+        ..address
     };
-    // When a root had outputs first says which of two roots keeps a name, so all runs are listed.
-    let mut first: HashMap<ContentHash, ActionTime> = HashMap::new();
-    let mut note = |all: &FoundOutputs| {
-        for output in &all.manifests {
-            let time = output.key.time;
-            let known = first.entry(output.key.root).or_insert(time);
-            *known = time.min(*known);
-        }
+    let listed = |address: JobAddress, which| async move {
+        let found = Outputs::of(&*store.store, &address, which).all().await;
+        found.map_err(|source| ReadError::List {
+            address: address.to_string(),
+            source,
+        })
     };
-    let found = match named.action {
-        Some(action) => {
-            let found = of(Which::Of(action)).await.map_err(listed)?;
-            note(&found);
-            found
+    let all = listed(whole, Which::All).await?;
+    let (mut wanted, mut older, mut differing) = (Vec::new(), 0, Vec::new());
+    if let Some(action) = named.action {
+        wanted = listed(address, Which::Of(action)).await?.manifests;
+    } else {
+        let of_part = all.manifests.iter().copied();
+        let of_part = of_part.filter(|output| address.has(&output.key.place));
+        for chosen in choose(Which::Latest(by), of_part) {
+            wanted.extend(chosen.manifests);
+            older += chosen.older;
+            differing.extend(chosen.differs);
         }
-        None => {
-            let all = of(Which::All).await.map_err(listed)?;
-            note(&all);
-            let mut found = FoundOutputs {
-                foreign: all.foreign,
-                ..FoundOutputs::default()
-            };
-            for chosen in choose(Which::Latest(by), all.manifests) {
-                found.manifests.extend(chosen.manifests);
-                found.older += chosen.older;
-                found.differing.extend(chosen.differs);
-            }
-            found
-        }
-    };
-    let mut reader = OutputReader::of(&*store.store, found.manifests);
+    }
+    let mut reader = OutputReader::of(&*store.store, wanted);
     let mut outputs = Vec::new();
     while let Some(output) = reader.next().await? {
         outputs.push(output);
     }
-    let mut order: Vec<(ActionTime, ContentHash, OutputMetadata)> = Vec::new();
-    for output in &outputs {
-        let hash = output.listed.key.root;
-        if !order.iter().any(|(_, known, _)| *known == hash) {
-            let time = first.get(&hash).copied().unwrap_or(output.listed.key.time);
-            order.push((time, hash, output.said.clone()));
-        }
+    let mut said = Vec::new();
+    for (hash, shortest) in roots_of(&all.manifests) {
+        let read = outputs.iter().find(|of| of.listed.key.root == hash);
+        let known = match read {
+            Some(read) => Some(read.said.clone()),
+            None => said_of(store, &shortest).await?,
+        };
+        said.push((hash, known));
     }
-    order.sort_by_key(|(time, hash, _)| (*time, *hash));
-    let names = name_roots(
-        order.into_iter().map(|(_, hash, said)| (hash, Some(said))),
-        &[],
-    );
+    let names = name_roots(said, &[]);
     let merged = merge_outputs(outputs)?;
     Ok(FoundFiles {
+        address: address.to_string(),
         roots: with_names(merged, &names),
-        older: found.older,
-        differing: found.differing,
-        foreign: found.foreign.count,
+        older,
+        differing,
+        foreign: all.foreign.count,
     })
+}
+
+/// The metadata of a root, from the first of its manifests that is still there.
+async fn said_of(
+    store: &OpenStore,
+    outputs: &[ListedOutput],
+) -> Result<Option<OutputMetadata>, Error> {
+    for output in outputs {
+        let key = output.key.manifest_key()?;
+        match store.store.get_manifest(&key).await {
+            Ok(found) => return Ok(OutputMetadata::decode(&found.metadata).ok()),
+            Err(StoreError::NotFound { .. }) => {}
+            Err(error) => return Err(error).doing(|| format!("cannot read the manifest {key}")),
+        }
+    }
+    Ok(None)
 }
 
 async fn find_inputs(
@@ -174,6 +178,7 @@ async fn find_inputs(
     });
     let names = name_roots(said, &[]);
     Ok(FoundFiles {
+        address: address.to_string(),
         roots: with_names(merged, &names),
         older: 0,
         differing: Vec::new(),

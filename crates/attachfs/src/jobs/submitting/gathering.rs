@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use attachfs_durable::{path_bytes, path_of_bytes};
 use attachfs_jobs::{BundleParameter, BundleReferences, BundleValue, ObjectType};
