@@ -15,7 +15,7 @@ mod openjd;
 mod operations;
 mod outputs;
 mod python;
-mod transfers;
+pub(crate) mod transfers;
 
 use std::cell::RefCell;
 use std::fmt;

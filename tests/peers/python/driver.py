@@ -294,6 +294,22 @@ def s3_write(request):
     return {}
 
 
+def s3_objects(request):
+    client = to_session(request).client("s3")
+    pages = client.get_paginator("list_objects_v2").paginate(
+        Bucket=request["bucket"], Prefix=request["prefix"]
+    )
+    objects = {}
+    for page in pages:
+        for listed in page.get("Contents", []):
+            found = client.get_object(Bucket=request["bucket"], Key=listed["Key"])
+            objects[listed["Key"]] = {
+                "bytes": from_bytes(found["Body"].read()),
+                "metadata": found["Metadata"],
+            }
+    return {"objects": objects}
+
+
 def attachments(request):
     properties = [
         ManifestProperties(
@@ -395,6 +411,7 @@ OPERATIONS = {
     "s3_read": s3_read,
     "s3_outputs": s3_outputs,
     "s3_write": s3_write,
+    "s3_objects": s3_objects,
     "attachments": attachments,
     "bundle": bundle,
     "input_name": input_name,
