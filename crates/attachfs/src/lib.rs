@@ -104,6 +104,8 @@ pub use attachfs_manifest::{
     ManifestPath, PathFilter, Snapshot,
 };
 pub use attachfs_mount::{StandardStream, StarterLink, leave_terminal, redirect, start_linked};
+pub use attachfs_paths::snapshot_file_name;
+pub use attachfs_paths::{MappingRule, PathFormat, StorageProfile, parse_rules};
 pub use attachfs_scan::cache::HashCaches;
 pub use attachfs_scan::{CrossMounts, FileList, SymlinkPolicy};
 pub use attachfs_session::{

@@ -1,6 +1,7 @@
 //! The command line, as typed, with the default of each option.
 
 pub(crate) mod cache;
+pub(crate) mod client;
 pub(crate) mod committing;
 pub(crate) mod download;
 pub(crate) mod early;
@@ -253,9 +254,11 @@ pub(crate) struct Snapshot {
         short,
         long,
         value_name = "MANIFEST",
-        required_unless_present = "publish"
+        required_unless_present_any = ["publish", "destination"]
     )]
     pub(crate) output: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) client: client::ClientSnapshot,
     /// Upload to this store: a directory or s3://bucket/prefix. Default: only hash.
     #[arg(long, value_name = "STORE")]
     pub(crate) store: Option<String>,

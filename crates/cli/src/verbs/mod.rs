@@ -1,6 +1,7 @@
 //! The verbs, one family a file.
 
 mod cache;
+mod client;
 mod committing;
 mod downloading;
 mod fsck;
