@@ -8,6 +8,7 @@ mod client;
 mod collecting;
 mod downloads;
 mod entries;
+mod fetching;
 mod folders;
 mod jobs;
 mod lenient;
@@ -15,6 +16,7 @@ mod openjd;
 mod operations;
 mod outputs;
 mod python;
+mod submits;
 pub(crate) mod transfers;
 
 use std::cell::RefCell;

@@ -1,5 +1,30 @@
-//! Jobs of a farm, by their ids: which are meant, and in which store.
+//! Jobs of a farm, by their ids: which are meant, in which store; where their files go here; and submitting the files of new ones.
 
+mod fetching;
+mod listing;
 mod naming;
+mod placing;
+mod submitting;
+mod syncing;
 
+pub use fetching::{
+    ChosenBy, FetchPlan, FetchTo, FoundFiles, JobFiles, PlannedPlace, UnmappedPath, UnmappedRoot,
+    fetch_planned, find_job_files, plan_fetch,
+};
+pub use listing::{
+    JobRun, JobsListing, JobsRequest, ListedJobs, PassedKey, QueueInputs, StepOutputs, StoredJob,
+    StoredOutputs, list_jobs,
+};
 pub use naming::{JobDocuments, JobNames, NamedJobs};
+pub use placing::{Placed, PlacedPart, PlacedParts, Placing, PlacingOptions};
+pub use submitting::{
+    AssetRequest, BackgroundSubmission, CheckFinding, Finding, Findings, GatheredAssets,
+    GatheredRoot, InputFault, LeftOut, PathIsRequired, PreflightRequest, Submission,
+    SubmissionLock, SubmissionState, SubmissionStatus, SubmitOptions, SubmitPlace, SubmittedRoot,
+    check_place_of_attachments, check_submission, create_job_call, gather_assets,
+    save_debug_snapshot, submit_assets, write_attachments,
+};
+pub use syncing::{
+    Beginning, JobsWith, JobsWithout, StoppedSync, SyncReport, SyncRequest, SyncedJob, SyncedRoot,
+    sync_outputs,
+};

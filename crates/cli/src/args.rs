@@ -1,22 +1,29 @@
 //! The command line, as typed, with the default of each option.
 
+pub(crate) mod browse;
 pub(crate) mod cache;
 pub(crate) mod client;
 pub(crate) mod committing;
 pub(crate) mod download;
 pub(crate) mod early;
+pub(crate) mod fetching;
 pub(crate) mod fsck;
 pub(crate) mod jobs;
 pub(crate) mod layering;
+pub(crate) mod listing_jobs;
 pub(crate) mod manifest;
 pub(crate) mod names;
+pub(crate) mod placing;
 pub(crate) mod publishing;
 pub(crate) mod reading;
 pub(crate) mod report;
 pub(crate) mod s3;
 pub(crate) mod scratch;
+pub(crate) mod since;
 pub(crate) mod stats;
 pub(crate) mod store;
+pub(crate) mod submit;
+pub(crate) mod sync_output;
 pub(crate) mod traces;
 pub(crate) mod unmounting;
 pub(crate) mod upload;
@@ -29,13 +36,12 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
-pub(crate) use self::committing::{
-    Chosen, Commit, Diff, HandedFormat, LinkChoice, ManifestTo, Session,
-};
+pub(crate) use self::committing::{Chosen, Commit, Diff, LinkChoice, ManifestTo, Session};
 use self::values::FormatName;
 
 const EXIT_CODES: &str = "Exit codes: 0 ok, 1 other failure, 2 usage, 10 mount, 11 store, 12 integrity \
-(bytes are not what they should be), 13 incomplete (some of it is done), 14 busy, 15 cancelled.
+(bytes are not what they should be), 13 incomplete (some of it is done), 14 busy, 15 cancelled, 16 unmapped (files of a job \
+that have no place on this machine were left out).
 After 13 the same command goes on with what is left: an upload, a download or a commit that broke off, \
 or files that failed, which are listed. One whose object is damaged in the store fails again until the \
 object is replaced; of several mounts that are unmounted, some are pending. `store verify` and `manifest check` exit with 12 if something is damaged, and with 13 \
@@ -63,6 +69,7 @@ impl Args {
     pub(crate) fn log(&self) -> Option<&Path> {
         match &self.verb {
             Verb::Mount(mount) => mount.log.as_deref(),
+            Verb::Browse(browse) => browse.log.as_deref(),
             _ => None,
         }
     }
@@ -95,7 +102,11 @@ pub(crate) enum Verb {
     Snapshot(Snapshot),
     Upload(upload::Upload),
     Download(download::Download),
+    Submit(Box<submit::Submit>),
+    Check(Box<submit::Check>),
+    SyncOutput(sync_output::SyncOutput),
     Mount(Mount),
+    Browse(browse::Browse),
     Umount(unmounting::Umount),
     Add(layering::Add),
     /// List the manifests of a mount, the lowest first.
@@ -116,6 +127,7 @@ pub(crate) enum Verb {
     Cat(Cat),
     /// Describe a manifest.
     Inspect(Inspect),
+    Jobs(listing_jobs::Jobs),
     Manifest(manifest::ManifestArgs),
     Store(store::StoreArgs),
     Cache(cache::CacheArgs),
@@ -380,7 +392,7 @@ pub(crate) struct Mount {
 
 /// List sessions: mounts, and sessions with uncommitted changes.
 ///
-/// `mounted`, or `in use` by a process without a mount (detached, or being committed: `status` tells); `left` without a process, or `dead` if its mount is
+/// `mounted`, `browsing` if it shows outputs of jobs, or `in use` by a process without a mount (detached, or being committed: `status` tells); `left` without a process, or `dead` if its mount is
 /// still there, which `umount` takes away; `ending` if it was half deleted. A session whose directory is not there now, because its disk is not mounted for example, is
 /// `unreachable`, and is not forgotten. One in whose directory there is another session now is `lost`.
 #[derive(Debug, ClapArgs)]

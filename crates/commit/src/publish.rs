@@ -8,8 +8,9 @@
 use std::borrow::Borrow;
 use std::collections::{HashMap, HashSet};
 use std::io;
+use std::path::PathBuf;
 
-use attachfs_durable::read_own_file;
+use attachfs_durable::{path_of_bytes, read_own_file};
 use attachfs_manifest::wire::{Format, Manifest, encode_diff};
 use attachfs_manifest::{ChunkSize, ContentHash, File, Node};
 use attachfs_session::{Session, SessionError};
@@ -23,7 +24,7 @@ use crate::account::Account;
 use crate::error::{CommitError, OpenFile};
 use crate::generations::{Before, NodeChange, diff_of, encode_total, parent_hash};
 use crate::handed::{handed_over, of_files};
-use crate::hash::Hashed;
+use crate::hash::{Hashed, HashedFile};
 use crate::history::{Committed, commits, manifest_of, numbers, parse_key};
 use crate::node::Changes;
 use crate::open::OpenSession;
@@ -44,6 +45,30 @@ pub struct Uploaded {
     pub(crate) total: Changes,
     pub(crate) account: Account,
     pub(crate) clean: Vec<CleanFile>,
+}
+
+/// The error of an upload with the file's path in the mount instead of that of its scratch file.
+fn in_the_mount(error: TransferError, scratch: &HashMap<PathBuf, HashedFile>) -> TransferError {
+    let in_mount = |path: PathBuf| {
+        let file = scratch.get(&path);
+        let shown = file.and_then(|file| file.paths.first());
+        shown.map_or(path, |shown| path_of_bytes(shown.as_bytes()))
+    };
+    match error {
+        TransferError::Read { path, source } => TransferError::Read {
+            path: in_mount(path),
+            source,
+        },
+        TransferError::Store { path, source } => TransferError::Store {
+            path: in_mount(path),
+            source,
+        },
+        TransferError::TooLarge { path, size } => TransferError::TooLarge {
+            path: in_mount(path),
+            size,
+        },
+        error => error,
+    }
 }
 
 impl Commit<Hashed> {
@@ -101,7 +126,7 @@ impl Commit<Hashed> {
                     Some(file) => (file, path),
                     None => return Err(TransferError::Changed { path }.into()),
                 },
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(in_the_mount(error, &scratch).into()),
             };
             if !terms.leaves_out() {
                 let open = file.paths.into_iter().map(OpenFile::from);

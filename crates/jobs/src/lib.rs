@@ -1,4 +1,4 @@
-//! The conventions of AWS Deadline Cloud's job attachments: where manifests are, and what is said of them.
+//! The conventions of AWS Deadline Cloud's job attachments: where manifests are, and which metadata they have.
 //!
 //! ```text
 //!     Manifests/<farm>/<queue>/Inputs/<id of the submission>/<hash of the root>_input        InputKey
@@ -38,12 +38,13 @@ pub use bundle::{
     GivenParameters, JobBundle, ObjectType,
 };
 pub use documents::{
-    AttachmentSettings, Attachments, DocumentError, FileSystemKind, Job, JobRoots, Parameter,
-    Queue, RootAttachment, Step, Syntax, Task, UnknownRoot, step_dependencies,
+    AttachmentSettings, Attachments, ClientCheckpoint, ClientJob, DocumentError, FileSystemKind,
+    Job, JobRoots, Parameter, Queue, RootAttachment, Step, Syntax, Task, UnknownRoot, jobs,
+    step_dependencies,
 };
 pub use ids::{
-    FarmId, JobId, ParseIdError, QueueId, SessionActionId, StepId, StorageProfileId, SubmissionId,
-    TaskId,
+    FarmId, JobId, ParseIdError, QueueId, SessionActionId, SessionId, StepId, StorageProfileId,
+    SubmissionId, TaskId,
 };
 pub use keys::{ActionTime, InputKey, OutputKey, OutputPlace, ParseJobKeyError, ParseTimeError};
 pub use listing::{

@@ -1,4 +1,4 @@
-//! What is said of an output manifest: the root that its paths are below, and the location that it belongs to.
+//! The metadata of an output manifest: the root that its paths are below, and the file-system location of that root.
 
 use attachfs_store::{Metadata, MetadataError};
 

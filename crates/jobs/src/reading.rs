@@ -76,7 +76,7 @@ pub enum ReadError {
         #[source]
         source: DecodeError,
     },
-    /// It says what changed, and not what there is.
+    /// It is a diff: it lists changes, not files.
     #[error("the manifest {key} is a diff: the outputs and inputs of jobs are snapshots")]
     Diff {
         /// Its key.
@@ -108,7 +108,7 @@ pub enum ReadError {
 pub struct OutputManifest {
     /// Which one.
     pub listed: ListedOutput,
-    /// What is said of it.
+    /// What its metadata say: its root and file-system location.
     pub said: OutputMetadata,
     /// When it was written, by the store's clock, if it tells.
     pub modified: Option<SystemTime>,
@@ -220,7 +220,7 @@ fn snapshot(key: &ManifestKey, stored: &StoredManifest) -> Result<Snapshot, Read
     }
 }
 
-/// What there is below one root.
+/// The files below one root.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MergedRoot {
     /// The root, as the job has it.

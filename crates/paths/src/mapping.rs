@@ -17,7 +17,7 @@ use crate::{ForeignPath, MappingRule, PathFormat, UnfitName};
 ///
 /// The longest rule that has a path's beginning wins, by whole components; of two rules with the same source the later one does.
 /// Components `..` count as any other. On Windows case does not count, and what is behind the rule's source keeps its case. The
-/// rule `Z:` has `Z:t`, which is relative, and not `Z:\t`; so says the library of AWS, and whoever means the drive writes
+/// rule `Z:` has `Z:t`, which is relative, and not `Z:\t`; as in AWS's library; to mean the drive, write
 /// `Z:\`.
 #[derive(Debug, Clone)]
 pub struct Mapping {

@@ -11,6 +11,8 @@ import json
 import os
 import sys
 import tempfile
+from contextlib import ExitStack
+from unittest import mock
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 # The library prints here and there; answers have the real standard output to themselves.
@@ -18,6 +20,9 @@ ANSWERS = os.fdopen(os.dup(1), "w", encoding="ascii")
 os.dup2(2, 1)
 
 import boto3
+from deadline.client import api
+from deadline.client.api import _submit_job_bundle
+from deadline.client.config import config_file
 from deadline.client.job_bundle.loader import read_yaml_or_json_object
 from deadline.client.job_bundle.parameters import apply_job_parameters, read_job_bundle_parameters
 from deadline.client.job_bundle.submission import AssetReferences
@@ -40,9 +45,13 @@ from deadline.job_attachments.caches import (
 from deadline.job_attachments.models import (
     Attachments,
     FileConflictResolution,
+    FileSystemLocation,
+    FileSystemLocationType,
     JobAttachmentS3Settings,
     ManifestProperties,
     PathFormat,
+    StorageProfile,
+    StorageProfileOperatingSystemFamily,
 )
 from deadline.job_attachments.upload import S3AssetManager, S3AssetUploader
 
@@ -381,6 +390,104 @@ def upload(request):
     }
 
 
+class Created(Exception):
+    """The call that would have made the job."""
+
+
+class Service:
+    """As much of the service as a submission asks before it makes the job."""
+
+    def __init__(self, request):
+        self.settings = {"s3BucketName": request["bucket"], "rootPrefix": request["prefix"]}
+
+    def get_queue(self, **_):
+        return {"displayName": "queue", "jobAttachmentSettings": self.settings}
+
+    def create_job(self, **call):
+        raise Created(call)
+
+
+def to_profile(profile):
+    locations = [
+        FileSystemLocation(of["name"], of["path"], FileSystemLocationType(of["type"]))
+        for of in profile["fileSystemLocations"]
+    ]
+    family = StorageProfileOperatingSystemFamily(profile["osFamily"])
+    return StorageProfile(profile["storageProfileId"], profile["displayName"], family, locations)
+
+
+def submit(request):
+    """`deadline bundle submit`, up to the call of the service that makes the job."""
+    work = to_name(request["cache"])
+    profile = request.get("profile")
+    settings = {
+        "defaults.farm_id": request["farm"],
+        "defaults.queue_id": request["queue"],
+        "settings.storage_profile_id": profile["storageProfileId"] if profile else "",
+    }
+    known = _submit_job_bundle.get_setting
+    patches = [
+        mock.patch.object(
+            _submit_job_bundle,
+            "get_setting",
+            lambda name, config=None: settings[name] if name in settings else known(name, config),
+        ),
+        mock.patch.dict(os.environ, DEADLINE_CONFIG_FILE_PATH=os.path.join(work, "config")),
+        mock.patch.object(config_file, "get_cache_directory", lambda: work),
+        mock.patch.object(api, "get_boto3_client", lambda *_, **__: Service(request)),
+        mock.patch.object(
+            api, "get_queue_user_boto3_session", lambda *_, **__: to_session(request)
+        ),
+        mock.patch.object(
+            api, "get_storage_profile_for_queue", lambda *_, **__: to_profile(profile)
+        ),
+        mock.patch.object(
+            api, "get_deadline_cloud_library_telemetry_client", lambda *_, **__: mock.Mock()
+        ),
+        # The wrappers of the client's functions ask for it there.
+        mock.patch.object(
+            api._telemetry,
+            "get_deadline_cloud_library_telemetry_client",
+            lambda *_, **__: mock.Mock(),
+        ),
+    ]
+    given = [{"name": name, "value": value} for name, value in request["given"].items()]
+    with ExitStack() as stack:
+        for patch in patches:
+            stack.enter_context(patch)
+        try:
+            api.create_job_from_job_bundle(
+                to_name(request["folder"]),
+                given,
+                queue_parameter_definitions=[],
+                job_attachments_file_system=request["file_system"],
+                require_paths_exist=request.get("require_paths_exist", False),
+                interactive_confirmation_callback=lambda *_: True,
+            )
+        except Created as created:
+            [call] = created.args
+    return {"document": json.dumps(call["attachments"]), "parameters": call["parameters"]}
+
+
+def download_inputs(request):
+    """Each root of an attachments document into a folder."""
+    settings, session = to_settings(request), to_session(request)
+    roots = json.loads(request["document"])["manifests"]
+    for root, folder in zip(roots, request["folders"]):
+        if "inputManifestPath" not in root:
+            continue
+        key = settings.add_root_and_manifest_folder_prefix(root["inputManifestPath"])
+        manifest = download.get_manifest_from_s3(key, request["bucket"], session)
+        download.download_files_from_manifests(
+            s3_bucket=request["bucket"],
+            manifests_by_root={to_name(folder): manifest},
+            cas_prefix=settings.full_cas_prefix(),
+            session=session,
+            conflict_resolution=FileConflictResolution.CREATE_COPY,
+        )
+    return {}
+
+
 def download_files(request):
     statistics = download.download_files_from_manifests(
         s3_bucket=request["bucket"],
@@ -392,6 +499,42 @@ def download_files(request):
     return {
         "processed_files": statistics.processed_files,
         "skipped_files": statistics.skipped_files,
+    }
+
+
+def job_download(request):
+    session = to_session(request)
+    if request.get("attachments"):
+        downloader = download.InputDownloader(
+            s3_settings=to_settings(request),
+            attachments=Attachments(
+                manifests=[
+                    ManifestProperties.from_dict(of) for of in request["attachments"]["manifests"]
+                ],
+            ),
+            session=session,
+        )
+    else:
+        downloader = download.OutputDownloader(
+            s3_settings=to_settings(request),
+            farm_id=request["farm"],
+            queue_id=request["queue"],
+            job_id=request["job"],
+            session=session,
+        )
+    for root, place in request["places"].items():
+        downloader.set_root_path(root, place)
+    if request.get("include"):
+        downloader.apply_include_filters(request["include"])
+    statistics = downloader.download(
+        file_conflict_resolution=FileConflictResolution[request.get("conflict", "CREATE_COPY")]
+    )
+    return {
+        "processed_files": statistics.processed_files,
+        "processed_bytes": statistics.processed_bytes,
+        "skipped_files": statistics.skipped_files,
+        "total_files": statistics.total_files,
+        "total_bytes": statistics.total_bytes,
     }
 
 
@@ -415,8 +558,11 @@ OPERATIONS = {
     "attachments": attachments,
     "bundle": bundle,
     "input_name": input_name,
+    "submit": submit,
+    "download_inputs": download_inputs,
     "upload": upload,
     "download": download_files,
+    "job_download": job_download,
 }
 
 

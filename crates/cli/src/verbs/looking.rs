@@ -67,7 +67,7 @@ fn long(path: &ListedPath) -> String {
 }
 
 /// Microseconds since 1970 as UTC, to the second; the number where no calendar goes that far.
-fn time(micros: i64) -> String {
+pub(super) fn time(micros: i64) -> String {
     let time = jiff::Timestamp::from_second(micros.div_euclid(1_000_000));
     time.map_or_else(|_| micros.to_string(), |time| time.to_string())
 }

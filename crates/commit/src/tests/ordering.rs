@@ -1,9 +1,11 @@
 //! The durable steps that come before a commit is visible.
 
+use std::error::Error;
 use std::sync::{Arc, Mutex};
 
 use attachfs_durable::steps::{Recorder, Step};
-use attachfs_store::MemoryStore;
+use attachfs_store::fault::{Failure, Fault, FaultStore, Rule};
+use attachfs_store::{CallKind, MemoryStore};
 
 use crate::testing::{CUT, Given, World, bytes, committed, tempdir, watched};
 use crate::{CommitOptions, CommitStep};
@@ -76,6 +78,25 @@ async fn a_manifest_is_sent_when_its_total_its_bytes_and_then_its_intent_are_dur
     assert_eq!(intended.split_off(begin.unwrap()), expected);
     assert_eq!(sent.into_inner().unwrap(), []);
     assert_eq!(order(&steps), recorded(), "the end is durable, too");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_that_fails_names_the_file_in_the_mount() {
+    let (memory, dir) = (Arc::new(MemoryStore::new()), tempdir());
+    let store = Arc::new(FaultStore::new(memory));
+    store.add(Rule::on(CallKind::Put, Fault::Before(Failure::Denied)));
+    let world = World::new(store, CUT, &[]).await;
+    let fs = world.create(dir.path());
+    fs.write("new", 0, &bytes(9, 100)).unwrap();
+    let error = committed(&world, &fs, &CommitOptions::default())
+        .await
+        .unwrap_err();
+    let causes = std::iter::successors(Some(&error as &dyn Error), |&cause| cause.source());
+    let told: Vec<String> = causes.map(ToString::to_string).collect();
+    assert!(
+        told.contains(&"cannot store \"new\"".to_owned()),
+        "{told:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -27,7 +27,7 @@ pub enum BundleError {
     /// A parameter without a value and a default.
     #[error("the parameter {0} has no value, neither a default nor one that was given")]
     NoValue(String),
-    /// A value that was given and is none for its parameter.
+    /// A given value that its parameter cannot have.
     #[error("the value {value:?} of the parameter {name} is no list of paths in JSON")]
     Value {
         /// The parameter.

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Nothing here looks at a disk: the caller reads the files, and knows the folder's absolute path. Relative values of PATH
-//! parameters are below the bundle; AWS's client leaves those of `parameter_values` to the working directory of whoever submits. What
+//! parameters are below the bundle; AWS's client leaves those of `parameter_values` to the working directory of the person who submits. What
 //! `asset_references` says stays as it is written.
 //!
 //! Source: `deadline` 0.60.10, `client/job_bundle/` (`loader.py`, `parameters.py`, `submission.py`).

@@ -1,4 +1,4 @@
-//! Bundles in YAML and JSON, on Linux and Windows, and what is said of those that cannot be used.
+//! Bundles in YAML and JSON, on Linux and Windows, and the errors of bundles that cannot be used.
 
 use std::collections::BTreeMap;
 use std::error::Error as _;

@@ -154,7 +154,7 @@ fn write_root(of: &RootAttachment) -> String {
 /// A key that belongs to no root of a job.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the manifest {key} belongs to no root of the job: its name is none of those of {}",
+    "the manifest {key} belongs to no root of the job; the job has the roots {}",
     roots.join(", ")
 )]
 pub struct UnknownRoot {

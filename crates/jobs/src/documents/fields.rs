@@ -134,6 +134,7 @@ impl<'a> Field<'a> {
 
     /// A text that stands for something.
     pub(crate) fn parse<T: FromStr>(&self, expected: &'static str) -> Result<T, DocumentError> {
+        // The cause would repeat the text, however long it is, and what is expected.
         self.text()?.parse().map_err(|_| self.wrong(expected))
     }
 

@@ -1,4 +1,4 @@
-//! Documents as the service's command line prints them, and what is said of those that cannot be used.
+//! Documents as the service's command line prints them, and the errors of documents that cannot be used.
 
 use std::error::Error as _;
 
@@ -258,8 +258,7 @@ fn the_key_of_a_manifest_tells_its_root_and_one_of_no_root_is_an_error() {
     }
     // The location is a part of the name.
     let error = roots.of_output(&output(None, "/proj")).unwrap_err();
-    let said =
-        "belongs to no root of the job: its name is none of those of \"/proj\", \"C:\\\\a b\"";
+    let said = "belongs to no root of the job; the job has the roots \"/proj\", \"C:\\\\a b\"";
     assert!(error.to_string().contains(said), "{error}");
     assert!(
         error.to_string().contains(&format!("step-{HEX}/1970-")),

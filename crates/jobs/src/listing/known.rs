@@ -27,6 +27,11 @@ pub enum KnownScope {
 }
 
 impl KnownScope {
+    /// Where begins what comes behind all of it: for [`KnownJobs::after`].
+    pub fn end(&self) -> String {
+        behind(&self.folder())
+    }
+
     fn folder(&self) -> Folder {
         Folder::Manifests(match self {
             Self::All => attachfs_store::KeyPrefix::default(),
@@ -138,10 +143,7 @@ impl KnownJob {
 
     /// Where the next job begins: for [`KnownJobs::after`].
     pub fn end(&self) -> String {
-        let Self {
-            farm, queue, job, ..
-        } = self;
-        behind(&Folder::Manifests(prefix(format!("{farm}/{queue}/{job}"))))
+        KnownScope::Job(self.farm, self.queue, self.job).end()
     }
 }
 

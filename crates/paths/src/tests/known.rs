@@ -28,7 +28,7 @@ fn texts(known: &KnownPaths) -> Vec<&str> {
 }
 
 #[test]
-fn whoever_names_a_place_makes_it_known() {
+fn each_source_makes_the_paths_that_it_names_known() {
     let sources = [
         KnownSource::Option(b"/option"),
         KnownSource::Bundle(b"/bundle/x/.."),

@@ -1,0 +1,443 @@
+//! `submit` and `check`.
+
+mod background;
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use attachfs::manifest::Hashing;
+use attachfs::{
+    AssetRequest, CancellationToken, Error, FarmId, FileSystemKind, Findings, GatheredAssets,
+    JobsAddress, PathIsRequired, PreflightRequest, Progress, QueueId, SeenPlaces, StorageProfile,
+    Submission, SubmitOptions, SubmitPlace, Uploading, check_submission, gather_assets,
+};
+use serde_json::json;
+
+use super::manifest::{deadline, hashing};
+use super::naming::{document, named};
+use super::snapshotting::Aloud;
+use super::stores::create_or_open;
+use super::uploading::unfinished;
+use crate::args::Globals;
+use crate::args::jobs::JobOptions;
+use crate::args::submit::{Assets, Check, FileSystem, QueueOptions, Submit};
+use crate::exit::{self, Failure};
+use crate::output::{self, remark, remark_lines};
+use crate::places::places_with;
+use crate::progress::Shown;
+
+/// What the call that is printed names where the document went to standard output.
+const SAVED_AS: &str = "attachments.json";
+
+pub(super) async fn submit(globals: &Globals, args: Submit) -> Result<(), Failure> {
+    if let Some(id) = &args.status {
+        return background::status(globals, id);
+    }
+    if let Some(id) = &args.background_process {
+        return background::go_on(globals, &args, id).await;
+    }
+    let shown = Shown::cancellable(globals.json);
+    let Some(prepared) = prepare(globals, &args, &shown)? else {
+        return Ok(());
+    };
+    confirm(&prepared.assets, args.yes)?;
+    if args.background {
+        return background::start(globals, &args);
+    }
+    let output = args.output.as_deref();
+    let prepared = prepared.with_caches(&args)?;
+    let sent = send(globals, &args, &prepared, output, &shown, shown.cancel()).await;
+    shown.clear();
+    let sent = match sent {
+        Ok(sent) => sent,
+        // Standard output is for the document.
+        Err(error) => return unfinished(globals, error, output::print_beside),
+    };
+    let Sent {
+        submission,
+        saved_as,
+        call,
+    } = sent;
+    if globals.json {
+        let mut value = serde_json::to_value(&submission)?;
+        value["create_job"] = call.into();
+        value["attachments_file"] = saved_as.map(|path| path.display().to_string()).into();
+        return Ok(output::print_json(&value)?);
+    }
+    output::print_beside(&account(&submission))?;
+    if saved_as.is_none() {
+        let text = submission.document.as_deref().unwrap_or_default();
+        output::print(&format!("{text}\n"))?;
+        remark("the call that makes the job, with the document above in attachments.json:");
+    } else {
+        remark("the call that makes the job:");
+    }
+    Ok(output::print_beside(&format!(
+        "{}\n",
+        output::line_of(&call)
+    ))?)
+}
+
+/// What is known before anything is sent.
+struct Prepared {
+    request: AssetRequest,
+    assets: GatheredAssets,
+    place: SubmitPlace,
+    store: String,
+    options: SubmitOptions,
+}
+
+impl Prepared {
+    /// Opens the caches of hashes, when there is something to hash: what is refused leaves none.
+    fn with_caches(mut self, args: &Submit) -> Result<Self, Failure> {
+        self.options.hashing = hashing(&args.hashing)?;
+        Ok(self)
+    }
+}
+
+/// What was sent.
+struct Sent {
+    submission: Submission,
+    /// The file that has the document.
+    saved_as: Option<PathBuf>,
+    /// The call that makes the job.
+    call: String,
+}
+
+/// Gathers the files and finds out what can be known without a request; nothing after a dry run, which is done then.
+fn prepare(globals: &Globals, args: &Submit, shown: &Shown) -> Result<Option<Prepared>, Failure> {
+    let request = request(&args.assets, PathIsRequired::No)?;
+    let place = match args.dry_run {
+        true => None,
+        false => Some(place(&args.place, args.snapshot_to.as_deref())?),
+    };
+    if let Some(output) = &args.output {
+        attachfs::check_place_of_attachments(output)?;
+    }
+    let assets = gather(globals, &request, shown)?;
+    require_usable(globals, &assets)?;
+    let Some((place, store)) = place else {
+        dry_run(globals, &assets)?;
+        return Ok(None);
+    };
+    let options = SubmitOptions {
+        place,
+        file_system: match args.file_system {
+            FileSystem::Copied => FileSystemKind::Copied,
+            FileSystem::Virtual => FileSystemKind::Virtual,
+        },
+        hashing: Hashing::default(),
+        uploading: uploading(&args.hashing, args.force_s3_check)?,
+    };
+    Ok(Some(Prepared {
+        request,
+        assets,
+        place,
+        store,
+        options,
+    }))
+}
+
+/// Sends everything, and writes the document to its file.
+async fn send(
+    globals: &Globals,
+    args: &Submit,
+    prepared: &Prepared,
+    output: Option<&Path>,
+    progress: &dyn Progress,
+    cancel: &CancellationToken,
+) -> Result<Sent, Error> {
+    let Prepared {
+        assets,
+        place,
+        options,
+        ..
+    } = prepared;
+    let (submission, saved_as) = if let Some(directory) = &args.snapshot_to {
+        let saved =
+            attachfs::save_debug_snapshot(assets, directory, &Aloud, options, progress, cancel);
+        let (submission, path) = saved.await?;
+        (submission, Some(path))
+    } else {
+        let store = create_or_open(globals, &prepared.store).await?;
+        let sent = attachfs::submit_assets(assets, &store, &Aloud, options, progress, cancel);
+        let submission = sent.await?;
+        if let (Some(output), Some(text)) = (output, &submission.document) {
+            attachfs::write_attachments(output, text)?;
+        }
+        (submission, output.map(Path::to_owned))
+    };
+    let named = saved_as.as_deref().unwrap_or(Path::new(SAVED_AS));
+    let named = std::path::absolute(named).unwrap_or_else(|_| named.to_owned());
+    let profile = prepared.request.profile.as_ref();
+    let call = attachfs::create_job_call(assets, place, &named, profile);
+    Ok(Sent {
+        submission,
+        saved_as,
+        call,
+    })
+}
+
+pub(super) async fn check(globals: &Globals, args: Check) -> Result<(), Failure> {
+    let request = request(&args.assets, PathIsRequired::Yes)?;
+    let store = match (args.deep, &args.place) {
+        (true, place) => {
+            let address = match &place.store {
+                Some(store) => store.clone(),
+                None => named_queue(place, None)?.store,
+            };
+            Some(super::stores::open_store(globals, &address).await?)
+        }
+        (false, _) => None,
+    };
+    let shown = Shown::cancellable(globals.json);
+    let assets = gather(globals, &request, &shown)?;
+    let remembering = &args.hashing.remembering;
+    let preflight = PreflightRequest {
+        windows_root: args.windows_root,
+        cache: places_with(remembering.cache_dir.clone())?.cache.hashes(),
+        deep: args.deep,
+        hashing: match args.deep {
+            true => hashing(&args.hashing)?,
+            false => Hashing::default(),
+        },
+        uploading: uploading(&args.hashing, false)?,
+    };
+    let found = check_submission(&assets, store.as_ref(), &preflight, &shown, shown.cancel());
+    let found = found.await;
+    shown.clear();
+    let found = found?;
+    if globals.json {
+        let mut value = serde_json::to_value(&found)?;
+        value["skipped"] = serde_json::to_value(&assets.left_out)?;
+        output::print_json(&value)?;
+    } else {
+        output::print(&findings(&found))?;
+    }
+    match (found.is_damaged(), found.findings.is_empty()) {
+        (true, _) => Err(Failure::Code(exit::INTEGRITY)),
+        (false, false) => Err(Failure::Code(exit::INCOMPLETE)),
+        (false, true) => Ok(()),
+    }
+}
+
+/// What is to be submitted, as typed.
+fn request(args: &Assets, required: PathIsRequired) -> Result<AssetRequest, Failure> {
+    let is_nothing = args.bundle.is_none()
+        && args.inputs.is_empty()
+        && args.output_dir.is_empty()
+        && args.reference.is_empty();
+    if is_nothing {
+        let advice = "name files, directories or a job bundle";
+        return Err(Error::usage("there is nothing to submit")
+            .advise(advice)
+            .into());
+    }
+    let profile = document(args.storage_profile_json.as_deref(), |bytes| {
+        String::from_utf8_lossy(bytes).parse::<StorageProfile>()
+    })?;
+    Ok(AssetRequest {
+        bundle: args.bundle.clone(),
+        parameters: args.parameter.iter().cloned().collect(),
+        inputs: args.inputs.clone(),
+        references: args.reference.clone(),
+        outputs: args.output_dir.clone(),
+        required: match args.require_paths_exist {
+            true => PathIsRequired::Yes,
+            false => required,
+        },
+        known: args.known_asset_path.clone(),
+        profile,
+        working_dir: std::env::current_dir().context("cannot find the working directory")?,
+        home: std::env::home_dir(),
+    })
+}
+
+/// The queue and its store, as far as they have to be known.
+fn named_queue(
+    options: &QueueOptions,
+    store: Option<&str>,
+) -> Result<attachfs::NamedJobs, Failure> {
+    let jobs = JobOptions {
+        farm: options.farm,
+        queue: options.queue,
+        queue_json: options.queue_json.clone(),
+        ..JobOptions::default()
+    };
+    Ok(named(None, &jobs, options.store.as_deref().or(store))?)
+}
+
+/// Whose job it will be, and the address of the store.
+fn place(options: &QueueOptions, instead: Option<&Path>) -> Result<(SubmitPlace, String), Failure> {
+    let instead = instead.map(|path| path.to_string_lossy().into_owned());
+    let found = named_queue(options, instead.as_deref())?;
+    let (farm, queue): (FarmId, QueueId) = match found.address {
+        JobsAddress::Queue(farm, queue) => (farm, queue),
+        _ => {
+            let error = Error::usage("the queue of the job is not known");
+            let advice = "say it with --farm and --queue, or give what `aws deadline get-queue` prints with --queue-json";
+            return Err(error.advise(advice).into());
+        }
+    };
+    Ok((SubmitPlace { farm, queue }, found.store))
+}
+
+/// Gathers the files, and tells what is left out.
+fn gather(
+    globals: &Globals,
+    request: &AssetRequest,
+    shown: &Shown,
+) -> Result<GatheredAssets, Failure> {
+    let gathered = gather_assets(request, shown, shown.cancel());
+    shown.clear();
+    let assets = gathered?;
+    if !globals.json {
+        remark_lines(&output::listed(&assets.left_out, |of| {
+            format!("{}: {}\n", of.path, of.reason)
+        }));
+    }
+    for path in &assets.ignored_known {
+        remark(&format!(
+            "the known path {path} names no place: it is not absolute"
+        ));
+    }
+    Ok(assets)
+}
+
+/// Lists all that cannot be used, and ends with it.
+fn require_usable(globals: &Globals, assets: &GatheredAssets) -> Result<(), Failure> {
+    let usable = assets.require_usable();
+    if usable.is_err() {
+        if globals.json {
+            output::print_json(&json!({ "faults": assets.faults }))?;
+        }
+        for fault in &assets.faults {
+            remark(&format!("{}: {}", fault.path, fault.reason));
+        }
+    }
+    Ok(usable?)
+}
+
+/// Where it is remembered what a store has.
+fn uploading(
+    args: &crate::args::manifest::Hashing,
+    force_check: bool,
+) -> Result<Uploading, Failure> {
+    let seen = SeenPlaces {
+        cache: places_with(args.remembering.cache_dir.clone())?.cache,
+        deadline: deadline(&args.remembering)?,
+    };
+    Ok(Uploading {
+        seen: Some(seen),
+        force_check,
+    })
+}
+
+fn dry_run(globals: &Globals, assets: &GatheredAssets) -> Result<(), Failure> {
+    let submission = assets.preview();
+    if globals.json {
+        let mut value = serde_json::to_value(&submission)?;
+        value["dry_run"] = true.into();
+        value["unknown"] = unknown(assets).into();
+        return Ok(output::print_json(&value)?);
+    }
+    let mut text = String::new();
+    for root in &submission.roots {
+        text += &format!(
+            "would send {} of {}, {}\n",
+            output::count(root.files, "file"),
+            output::line_of(&root.root),
+            output::bytes(root.bytes),
+        );
+    }
+    let files = submission.roots.iter().map(|root| root.files).sum();
+    let bytes = submission.roots.iter().map(|root| root.bytes).sum();
+    text += &format!(
+        "at most    {}, {}: without what the store has already\n",
+        output::count(files, "file"),
+        output::bytes(bytes)
+    );
+    output::print(&text)?;
+    for line in unknown(assets) {
+        remark(&format!(
+            "nobody named {line}: submitting asks about it, or wants --yes"
+        ));
+    }
+    Ok(())
+}
+
+/// What nobody named, a line each.
+fn unknown(assets: &GatheredAssets) -> Vec<String> {
+    if assets.unknown.is_empty() {
+        return Vec::new();
+    }
+    let text = assets.unknown.to_string();
+    text.lines().map(str::to_owned).collect()
+}
+
+/// Asks a person before files are sent from places that nobody named; a script must say `--yes`.
+#[expect(clippy::print_stderr, reason = "a question to a person")]
+fn confirm(assets: &GatheredAssets, yes: bool) -> Result<(), Failure> {
+    if yes || assets.unknown.is_empty() {
+        return Ok(());
+    }
+    for line in unknown(assets) {
+        remark(&format!("nobody named {line}"));
+    }
+    if !std::io::IsTerminal::is_terminal(&std::io::stdin()) {
+        let error = Error::usage("the job wants files from places that nobody named");
+        let advice = "nobody can be asked here; name them with --known-asset-path, or say --yes";
+        return Err(error.advise(advice).into());
+    }
+    eprint!("Submit files of these places, too? [y/N] ");
+    std::io::stderr().flush().context("cannot ask")?;
+    let mut answer = String::new();
+    std::io::stdin()
+        .read_line(&mut answer)
+        .context("cannot hear the answer")?;
+    match answer.trim() {
+        "y" | "Y" | "yes" => Ok(()),
+        _ => Err(Failure::Code(exit::CANCELLED)),
+    }
+}
+
+/// What was sent, root by root.
+fn account(submission: &Submission) -> String {
+    let mut text = String::new();
+    for root in &submission.roots {
+        text += &format!(
+            "root       {}: {}, {}; sent {}, {}\n",
+            output::line_of(&root.root),
+            output::count(root.files, "file"),
+            output::bytes(root.bytes),
+            output::count(root.uploaded_objects, "object"),
+            output::bytes(root.uploaded_bytes)
+        );
+    }
+    text
+}
+
+fn findings(found: &Findings) -> String {
+    let mut text = String::new();
+    for of in &found.findings {
+        text += &format!("{}: {}\n", output::line_of(&of.path), of.reason);
+    }
+    text += &format!(
+        "checked    {}, {}: {}\n",
+        output::count(found.files, "file"),
+        output::bytes(found.bytes),
+        match found.findings.len() {
+            0 => "nothing is wrong".to_owned(),
+            number => output::count(number as u64, "finding"),
+        }
+    );
+    if let (Some(present), Some(missing)) = (found.present_objects, found.missing_objects) {
+        text += &format!(
+            "the store has {}, and lacks {}\n",
+            output::count(present, "object"),
+            missing
+        );
+    }
+    text
+}

@@ -1,0 +1,140 @@
+//! What fails, is tried again and given up; a store that is gone; a checkpoint that is none.
+
+use std::fs;
+
+use attachfs_manifest::ContentHash;
+use attachfs_test_s3::{Mishap, Rule};
+
+use super::{arguments, checkpoint, files, placed, run};
+use crate::farm::{Farm, Output};
+use crate::machine::{Machine, on_both_stores};
+
+on_both_stores![
+    a_manifest_that_fails_is_given_up_after_five_runs_and_keeps_nothing_else_back,
+    a_checkpoint_that_is_damaged_or_of_another_store_is_not_used,
+];
+
+fn a_manifest_that_fails_is_given_up_after_five_runs_and_keeps_nothing_else_back(
+    machine: &Machine,
+) {
+    let farm = Farm::of(machine);
+    for (action, path, text) in [(1, "good", "good"), (2, "bad", "damaged later")] {
+        farm.publish(&Output {
+            task: Some(action),
+            action,
+            files: &[(path, text)],
+            ..Output::default()
+        });
+    }
+    // One manifest is none.
+    let torn = farm.publish(&Output {
+        job: 2,
+        action: 3,
+        files: &[("torn", "text")],
+        ..Output::default()
+    });
+    let whole = fs::read(farm.file(&torn)).unwrap();
+    fs::write(farm.file(&torn), &whole[..whole.len() / 2]).unwrap();
+    let object = machine.object(&ContentHash::of(b"damaged later").to_string());
+    fs::write(&object, "damaged, late").unwrap();
+    for tries in 1..=5 {
+        let mut all = arguments(machine, &farm, &[]);
+        all.push("--json".into());
+        let said = machine.says(all).with_code(13);
+        let told = said.json();
+        for (job, what) in [(1, "bad"), (2, "_output")] {
+            let of = &told["jobs"][Farm::job(job).to_string()];
+            assert_eq!(of["tries"], tries, "{told}");
+            assert_eq!(of["given_up"], tries == 5, "{told}");
+            let path = of["errors"][0]["path"].as_str().unwrap();
+            assert!(path.ends_with(what), "{told}");
+        }
+        let is_told =
+            said.err.contains(&Farm::job(1).to_string()) && said.err.contains("--retry-failed");
+        assert_eq!(is_told, tries == 5, "{}", said.err);
+        assert_eq!(placed(&machine.path("proj")), files([("good", "good")]));
+    }
+    let told = run(machine, arguments(machine, &farm, &[]), 0);
+    assert_eq!(told["given_up_manifests"], 2, "{told}");
+    assert_eq!(told["read_manifests"], 0);
+    // Their job goes on.
+    farm.publish(&Output {
+        task: Some(9),
+        action: 9,
+        files: &[("more", "more")],
+        ..Output::default()
+    });
+    let told = run(machine, arguments(machine, &farm, &[]), 0);
+    assert_eq!(told["downloaded_files"], 1, "{told}");
+    fs::write(&object, "damaged later").unwrap();
+    fs::write(farm.file(&torn), whole).unwrap();
+    run(machine, arguments(machine, &farm, &["--retry-failed"]), 0);
+    assert_eq!(
+        placed(&machine.path("proj")),
+        files([
+            ("good", "good"),
+            ("more", "more"),
+            ("bad", "damaged later"),
+            ("torn", "text")
+        ])
+    );
+}
+
+fn a_checkpoint_that_is_damaged_or_of_another_store_is_not_used(machine: &Machine) {
+    let farm = Farm::of(machine);
+    farm.publish(&Output {
+        files: &[("a", "text")],
+        ..Output::default()
+    });
+    run(machine, arguments(machine, &farm, &[]), 0);
+    let file = checkpoint(machine, &farm, "mapped");
+    let good = fs::read_to_string(&file).unwrap();
+    let other = good.replace(&machine.store(), "s3://other/store");
+    assert_ne!(good, other);
+    for (bytes, code, text) in [
+        (&good[..good.len() / 2], 12, "is not a checkpoint"),
+        (&other, 2, "s3://other/store"),
+    ] {
+        fs::write(&file, bytes).unwrap();
+        let said = machine.says(arguments(machine, &farm, &[]));
+        said.with_code(code)
+            .saying(text)
+            .saying("--force-bootstrap");
+    }
+    // What is in place is not fetched again.
+    let told = run(
+        machine,
+        arguments(machine, &farm, &["--force-bootstrap"]),
+        0,
+    );
+    assert_eq!(told["skipped_files"], 1, "{told}");
+    assert_eq!(told["downloaded_files"], 0);
+}
+
+#[test]
+fn a_store_that_is_gone_counts_as_no_failure_of_a_job() {
+    Machine::with_s3(|machine| {
+        let farm = Farm::of(machine);
+        farm.publish(&Output {
+            files: &[("a", "text")],
+            ..Output::default()
+        });
+        machine.server().add(
+            Rule::on(
+                "GET",
+                Mishap::Error {
+                    status: 403,
+                    code: "InvalidAccessKeyId",
+                },
+            )
+            .of("/Data/"),
+        );
+        let said = machine.says(arguments(machine, &farm, &[]));
+        said.with_code(11);
+        machine.server().heal();
+        let told = run(machine, arguments(machine, &farm, &[]), 0);
+        assert_eq!(told["downloaded_files"], 1, "{told}");
+        let text = fs::read_to_string(checkpoint(machine, &farm, "mapped")).unwrap();
+        assert!(!text.contains("tries"), "{text}");
+    });
+}
