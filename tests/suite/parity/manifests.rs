@@ -1,10 +1,12 @@
 //! `deadline manifest snapshot`, `diff` and `upload`.
 
 use std::fs;
+use std::path::Path;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Both, assert_same_fields, file_name, store, text};
+use crate::golden::set_mtime;
 use crate::machine::args;
 use crate::peers::transfers::make_files;
 
@@ -16,6 +18,27 @@ const CHOICES: [&[&str]; 4] = [
     &["--force-rehash"],
 ];
 
+/// Our snapshot of a folder, in a directory of its own, as the client makes it; what is said of it.
+fn ours(both: &Both<'_>, root: &Path, choice: &[&str]) -> Value {
+    let mut arguments = args![
+        "snapshot",
+        root,
+        "--format",
+        "2023-03-03",
+        "-d",
+        both.machine.dir("ours"),
+        "-n",
+        "scene",
+        "--json"
+    ]
+    .to_vec();
+    if !choice.contains(&"-i") {
+        arguments.extend(args!["--hidden", "no"]);
+    }
+    arguments.extend(choice.iter().map(Into::into));
+    both.ours(arguments).json()
+}
+
 #[test]
 fn a_snapshot_is_byte_for_byte_that_of_the_deadline_client() {
     Both::with(|both| {
@@ -24,25 +47,48 @@ fn a_snapshot_is_byte_for_byte_that_of_the_deadline_client() {
         both.machine.file("root/.hidden", "not without a pattern");
         for choice in CHOICES {
             let theirs = both.snapshot(&root, choice);
-            let output = both.machine.path("ours.manifest");
-            let mut arguments = args![
-                "snapshot",
-                &root,
-                "--format",
-                "2023-03-03",
-                "-o",
-                &output,
-                "--json"
-            ]
-            .to_vec();
-            if !choice.contains(&"-i") {
-                arguments.extend(args!["--hidden", "no"]);
-            }
-            arguments.extend(choice.iter().map(Into::into));
-            let told = both.ours(arguments).json();
-            assert_eq!(text(&theirs), text(&output), "{choice:?}");
+            let told = ours(both, &root, choice);
+            let output = Path::new(told["manifest"].as_str().unwrap());
+            assert_eq!(text(&theirs), text(output), "{choice:?}");
             assert_eq!(told["root"], root.to_str().unwrap());
-            assert_eq!(told["manifest"], output.to_str().unwrap());
+            // The time at the end may be another one.
+            let name = |path: &Path| file_name(path).rsplit_once("-2").unwrap().0.to_owned();
+            assert_eq!(name(&theirs), name(output));
+        }
+    });
+}
+
+#[test]
+fn what_changed_since_a_manifest_is_the_manifest_that_the_deadline_client_makes() {
+    Both::with(|both| {
+        let root = both.machine.dir("root");
+        make_files(&root);
+        let before = both.snapshot(&root, &[]);
+        let since = ["--diff", before.to_str().unwrap()];
+        // Nothing changed: there is no manifest.
+        let told = ours(both, &root, &since);
+        assert_eq!(
+            (&told["manifest"], &told["files"]),
+            (&Value::Null, &json!(0))
+        );
+        assert_eq!(fs::read_dir(both.machine.path("ours")).unwrap().count(), 0);
+        fs::remove_file(root.join("d/same")).unwrap();
+        both.machine.file("root/a", "another length");
+        both.machine.file("root/d/new", "new");
+        // Other bytes under the old length and time: found by hash alone.
+        both.machine.file("root/Z", "ORDER");
+        set_mtime(&root.join("Z"), 1_700_000_004_000_010_000);
+        for (more, paths) in [
+            (&[] as &[&str], 2),
+            (&["--force-rehash"], 3),
+            (&["-i", "d/*"], 1),
+        ] {
+            let choice = [&since[..], more].concat();
+            let theirs = both.snapshot(&root, &choice);
+            let told = ours(both, &root, &choice);
+            let output = Path::new(told["manifest"].as_str().unwrap());
+            assert_eq!(text(&theirs), text(output), "{more:?}");
+            assert_eq!(told["files"], paths, "{more:?}");
         }
     });
 }
@@ -142,7 +188,7 @@ fn a_manifest_is_put_where_the_deadline_client_puts_it() {
                 metadata["file-system-location-name"],
                 manifest.to_str().unwrap()
             );
-            assert_eq!(ours[key].1, serde_json::json!({}));
+            assert_eq!(ours[key].1, json!({}));
         }
     });
 }

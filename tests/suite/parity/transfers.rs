@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{Both, assert_same_fields, file_name, store};
 use crate::machine::args;
@@ -52,6 +52,7 @@ fn an_upload_leaves_what_the_deadline_client_leaves() {
             "--json"
         ]);
         assert_eq!(told.out, "");
+        let key = format!("some/where/{}", file_name(&manifest));
         let told = both.ours(args![
             "upload",
             &manifest,
@@ -59,24 +60,74 @@ fn an_upload_leaves_what_the_deadline_client_leaves() {
             &root,
             "--store",
             store("ours"),
+            "--publish",
+            key,
+            "--asset-root",
+            &root,
             "--json"
         ]);
         assert_eq!(told.json()["processed_files"], 6);
-        both.ours(args![
-            "manifest",
-            "upload",
-            &manifest,
-            "--store",
-            store("ours"),
-            "--key",
-            format!("some/where/{}", file_name(&manifest)),
-            "--asset-root",
-            &root
-        ]);
         let (theirs, ours) = (both.objects("theirs"), both.objects("ours"));
         // Two of the six files are the same.
         assert_eq!(theirs.len(), 6);
         assert_eq!(theirs, ours);
+    });
+}
+
+#[test]
+fn an_upload_by_rules_leaves_what_the_deadline_client_leaves() {
+    Both::with(|both| {
+        // The manifest is that of a root which is elsewhere here.
+        let root = both.machine.dir("root");
+        make_files(&root);
+        let manifest = both.snapshot(&root, &[]);
+        let here = both.machine.path("here");
+        fs::rename(&root, &here).unwrap();
+        let rules = rules(both, &root, &here);
+        both.client(args![
+            "attachment",
+            "upload",
+            "-m",
+            &manifest,
+            "--path-mapping-rules",
+            &rules,
+            "--s3-root-uri",
+            store("theirs"),
+            "--upload-manifest-path",
+            "some/where",
+            "--profile",
+            super::PROFILE
+        ]);
+        let key = format!("some/where/{}", file_name(&manifest));
+        let upload = |manifest: &Path, key: &str| {
+            args![
+                "upload",
+                manifest,
+                "--path-mapping-rules",
+                &rules,
+                "--store",
+                store("ours"),
+                "--publish",
+                key
+            ]
+        };
+        both.ours(upload(&manifest, &key));
+        let (mut theirs, ours) = (both.objects("theirs"), both.objects("ours"));
+        assert_eq!(theirs.len(), 6);
+        let (_, said) = theirs.get_mut(&format!("/Manifests/{key}")).unwrap();
+        // A format in the place of a location's name.
+        let location = said
+            .as_object_mut()
+            .unwrap()
+            .remove("file-system-location-name");
+        assert_eq!(location, Some(json!("POSIX")));
+        assert_eq!(said["asset-root"], json!(root));
+        assert_eq!(theirs, ours);
+
+        let unnamed = both.machine.path("unnamed.manifest");
+        fs::copy(&manifest, &unnamed).unwrap();
+        let refused = both.machine.says(upload(&unnamed, "unnamed"));
+        refused.with_code(2).saying("no rule is for");
     });
 }
 
@@ -152,7 +203,6 @@ fn a_download_places_and_counts_what_the_deadline_client_does() {
                 fs::read(ours.join("a")).unwrap() == b"in the way",
                 conflict != "overwrite"
             );
-            let _: &Value = &told;
         }
     });
 }
