@@ -3,6 +3,7 @@
 //! The client's own program runs, as its users run it. Verbs that ask the Deadline service for a queue or a job cannot run here; the table
 //! says which, and what of them is compared by the library alone. The server is moto, since metadata is compared.
 
+mod jobs;
 mod manifests;
 mod transfers;
 
@@ -88,13 +89,22 @@ impl Both<'_> {
         PathBuf::from(told["manifest"].as_str().unwrap())
     }
 
+    /// A request to the client's library about the server.
+    fn asked(&self, op: &str, more: &Value) -> Value {
+        let access = &self.moto.access;
+        let mut request = json!({
+            "op": op, "endpoint": access.endpoint, "region": access.region, "bucket": BUCKET,
+            "access_key": access.access_key, "secret_key": access.secret_key,
+        });
+        for (name, value) in more.as_object().unwrap() {
+            request[name] = value.clone();
+        }
+        self.python.told(&request)
+    }
+
     /// All objects below a prefix, by what follows it in their keys, and what is said of them.
     fn objects(&self, prefix: &str) -> BTreeMap<String, (Vec<u8>, Value)> {
-        let access = &self.moto.access;
-        let told = self.python.told(&json!({
-            "op": "s3_objects", "endpoint": access.endpoint, "region": access.region, "bucket": BUCKET,
-            "access_key": access.access_key, "secret_key": access.secret_key, "prefix": prefix,
-        }));
+        let told = self.asked("s3_objects", &json!({ "prefix": prefix }));
         let all = told["objects"].as_object().unwrap().iter();
         all.map(|(key, object)| {
             let key = key.strip_prefix(prefix).unwrap().to_owned();

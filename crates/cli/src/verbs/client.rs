@@ -28,9 +28,13 @@ pub(super) fn destination(args: &ClientSnapshot, root: &Path) -> Result<Option<P
             "is not UTF-8, and the deadline client has no name for it",
         ));
     };
-    let now = jiff::Zoned::now().strftime("%Y-%m-%dT%H-%M-%S");
-    let name = attachfs::snapshot_file_name(args.name.as_deref(), root, now);
+    let name = attachfs::snapshot_file_name(args.name.as_deref(), root, local_time());
     Ok(Some(destination.join(name)))
+}
+
+/// The time as the client has it in names of files.
+pub(super) fn local_time() -> impl std::fmt::Display {
+    jiff::Zoned::now().strftime("%Y-%m-%dT%H-%M-%S").to_string()
 }
 
 /// The files among those of a selection that are new or changed since a manifest.

@@ -201,7 +201,8 @@ fn to(args: &Download, named: &NamedJobs, folder: Option<PathBuf>) -> Result<Fet
 }
 
 /// Says what is worth knowing of what was found.
-fn tell(found: &FoundFiles) {
+/// Says what may surprise of which manifests were taken.
+pub(super) fn tell(found: &FoundFiles) {
     for differs in &found.differing {
         let (time, action) = differs.by_modified;
         let (other_time, other) = differs.by_name;

@@ -7,6 +7,7 @@ mod committing;
 mod downloading;
 mod fetching;
 mod fsck;
+mod job_manifests;
 mod layering;
 mod listing_jobs;
 mod looking;
