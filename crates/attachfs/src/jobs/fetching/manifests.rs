@@ -5,7 +5,7 @@ use attachfs_manifest::{Snapshot, merge};
 use tokio_util::sync::CancellationToken;
 
 use super::finding::{FoundFiles, JobFiles, find_job_files};
-use crate::error::{Doing as _, Error};
+use crate::error::Error;
 use crate::jobs::naming::NamedJobs;
 use crate::manifest::{MadeManifest, OperationError};
 use crate::store::OpenStore;
@@ -42,12 +42,14 @@ pub async fn find_root_manifests(
     roots.sort_by_key(|(root, _)| *root);
     let mut made = Vec::with_capacity(roots.len());
     for (root, layers) in roots {
-        let doing = || format!("cannot put the manifests of {root} together");
-        if let Some(merged) = merge(&layers).map_err(OperationError::from).doing(doing)? {
+        let refused = |error: OperationError| error.of(&format!("the manifests of {root}"));
+        let merged = merge(&layers).map_err(|error| refused(error.into()))?;
+        if let Some(merged) = merged {
             let manifest = Manifest::Snapshot(merged);
             made.push(RootManifest {
                 root: root.to_owned(),
-                made: MadeManifest::new(manifest, Format::V2023_03_03).doing(doing)?,
+                made: MadeManifest::new(manifest, Format::V2023_03_03)
+                    .map_err(|error| refused(error.into()))?,
             });
         }
     }
