@@ -33,7 +33,8 @@ fn rules(both: &Both<'_>, from: &Path, to: &Path) -> std::path::PathBuf {
 #[test]
 fn an_upload_leaves_what_the_deadline_client_leaves() {
     Both::with(|both| {
-        let root = both.machine.dir("root");
+        // Metadata is ASCII, whatever the root is.
+        let root = both.machine.dir("r\u{f6}\u{f6}t");
         make_files(&root);
         let manifest = both.snapshot(&root, &[]);
         let told = both.client(args![
