@@ -85,7 +85,10 @@ impl Both<'_> {
         ]
         .to_vec();
         arguments.extend(more.iter().map(OsString::from));
-        let told = self.client(arguments).json();
+        // What is going on is printed before the document, in a line of its own.
+        let said = self.client(arguments);
+        let line = said.out.lines().last().unwrap_or_default();
+        let told: Value = serde_json::from_str(line).unwrap();
         PathBuf::from(told["manifest"].as_str().unwrap())
     }
 

@@ -325,8 +325,8 @@ def s3_objects(request):
     return {"objects": objects}
 
 
-class Service:
-    """What the Deadline service would answer: the documents of the request."""
+class JobOfRequest:
+    """What the Deadline service would answer of a job: the documents of the request."""
 
     def __init__(self, request):
         self.request = request
@@ -340,7 +340,7 @@ class Service:
 
 def manifest_download(request):
     downloaded = _manifest_download(
-        deadline_client=Service(request),
+        deadline_client=JobOfRequest(request),
         download_dir=to_name(request["directory"]),
         farm_id=request["farm"],
         queue_id=request["queue"],
