@@ -67,7 +67,7 @@ fn an_upload_leaves_what_the_deadline_client_leaves() {
             &root,
             "--json"
         ]);
-        assert_eq!(told.json()["processed_files"], 6);
+        assert_eq!(told.json()["total_files"], 6);
         let (theirs, ours) = (both.objects("theirs"), both.objects("ours"));
         // Two of the six files are the same.
         assert_eq!(theirs.len(), 6);
