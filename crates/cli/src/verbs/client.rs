@@ -34,7 +34,9 @@ pub(super) fn destination(args: &ClientSnapshot, root: &Path) -> Result<Option<P
 
 /// The time as the client has it in names of files.
 pub(super) fn local_time() -> impl std::fmt::Display {
-    jiff::ZonedDateTime::now().strftime("%Y-%m-%dT%H-%M-%S").to_string()
+    jiff::ZonedDateTime::now()
+        .strftime("%Y-%m-%dT%H-%M-%S")
+        .to_string()
 }
 
 /// The files among those of a selection that are new or changed since a manifest.
