@@ -45,6 +45,7 @@ mod machine;
 mod manifests;
 mod moto;
 mod mounts;
+mod parity;
 mod passthrough;
 mod peers;
 mod posix;

@@ -17,7 +17,7 @@ mod operations;
 mod outputs;
 mod python;
 mod submits;
-mod transfers;
+pub(crate) mod transfers;
 
 use std::cell::RefCell;
 use std::fmt;

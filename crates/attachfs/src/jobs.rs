@@ -9,8 +9,8 @@ mod submitting;
 mod syncing;
 
 pub use fetching::{
-    ChosenBy, FetchPlan, FetchTo, FoundFiles, JobFiles, PlannedPlace, UnmappedPath, UnmappedRoot,
-    fetch_planned, find_job_files, plan_fetch,
+    ChosenBy, FetchPlan, FetchTo, FoundFiles, JobFiles, PlannedPlace, RootManifest, UnmappedPath,
+    UnmappedRoot, fetch_planned, find_job_files, find_root_manifests, plan_fetch,
 };
 pub use listing::{
     JobRun, JobsListing, JobsRequest, ListedJobs, PassedKey, QueueInputs, StepOutputs, StoredJob,

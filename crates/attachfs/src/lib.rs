@@ -111,7 +111,7 @@ pub use attachfs_manifest::{
 pub use attachfs_mount::{StandardStream, StarterLink, leave_terminal, redirect, start_linked};
 pub use attachfs_paths::{
     Mapping, MappingRule, MixedFormats, PathFormat, ProfileError, RulesError, StorageProfile,
-    UnknownPaths, parse_rules, rules_between,
+    UnknownPaths, downloaded_file_name, parse_rules, rules_between, snapshot_file_name,
 };
 pub use attachfs_scan::cache::HashCaches;
 pub use attachfs_scan::{CrossMounts, FileList, SymlinkPolicy};
@@ -148,12 +148,13 @@ pub use jobs::{
     Finding, Findings, FoundFiles, GatheredAssets, GatheredRoot, InputFault, JobDocuments,
     JobFiles, JobInspection, JobNames, JobRoot, JobRun, JobsListing, JobsRequest, JobsWith,
     JobsWithout, LeftOut, ListedJobs, NamedJobs, PassedKey, PathIsRequired, Placed, PlacedPart,
-    PlacedParts, Placing, PlacingOptions, PlannedPlace, PreflightRequest, QueueInputs, StepOutputs,
-    StoredJob, StoredOutputs, Submission, SubmissionLock, SubmissionState, SubmissionStatus,
-    SubmitOptions, SubmitPlace, SubmittedRoot, SyncReport, SyncRequest, SyncedJob, SyncedRoot,
-    UnmappedPath, UnmappedRoot, check_place_of_attachments, check_submission, create_job_call,
-    fetch_planned, find_job_files, gather_assets, list_jobs, plan_fetch, save_debug_snapshot,
-    submit_assets, sync_outputs, write_attachments,
+    PlacedParts, Placing, PlacingOptions, PlannedPlace, PreflightRequest, QueueInputs,
+    RootManifest, StepOutputs, StoredJob, StoredOutputs, Submission, SubmissionLock,
+    SubmissionState, SubmissionStatus, SubmitOptions, SubmitPlace, SubmittedRoot, SyncReport,
+    SyncRequest, SyncedJob, SyncedRoot, UnmappedPath, UnmappedRoot, check_place_of_attachments,
+    check_submission, create_job_call, fetch_planned, find_job_files, find_root_manifests,
+    gather_assets, list_jobs, plan_fetch, save_debug_snapshot, submit_assets, sync_outputs,
+    write_attachments,
 };
 pub use layering::{AddReport, LayersReport, add, layers};
 pub use left::{Uncommitted, uncommitted_in};

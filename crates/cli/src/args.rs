@@ -2,6 +2,7 @@
 
 pub(crate) mod browse;
 pub(crate) mod cache;
+pub(crate) mod client;
 pub(crate) mod committing;
 pub(crate) mod download;
 pub(crate) mod early;
@@ -264,9 +265,11 @@ pub(crate) struct Snapshot {
         short,
         long,
         value_name = "MANIFEST",
-        required_unless_present = "publish"
+        required_unless_present_any = ["publish", "destination"]
     )]
     pub(crate) output: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) client: client::ClientSnapshot,
     /// Upload to this store: a directory or s3://bucket/prefix. Default: only hash.
     #[arg(long, value_name = "STORE")]
     pub(crate) store: Option<String>,

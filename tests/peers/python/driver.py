@@ -6,6 +6,7 @@ its input, and only then.
 """
 
 import base64
+import dataclasses
 import io
 import json
 import os
@@ -28,7 +29,11 @@ from deadline.client.job_bundle.parameters import apply_job_parameters, read_job
 from deadline.client.job_bundle.submission import AssetReferences
 from deadline.job_attachments import download
 from deadline.job_attachments._glob import _glob_paths
-from deadline.job_attachments.api.manifest import _manifest_diff, _manifest_snapshot
+from deadline.job_attachments.api.manifest import (
+    _manifest_diff,
+    _manifest_download,
+    _manifest_snapshot,
+)
 from deadline.job_attachments.asset_manifests.decode import decode_manifest
 from deadline.job_attachments.asset_manifests.hash_algorithms import HashAlgorithm, hash_data
 from deadline.job_attachments.asset_manifests.v2023_03_03.asset_manifest import (
@@ -43,6 +48,7 @@ from deadline.job_attachments.caches import (
     S3CheckCacheEntry,
 )
 from deadline.job_attachments.models import (
+    AssetType,
     Attachments,
     FileConflictResolution,
     FileSystemLocation,
@@ -303,6 +309,50 @@ def s3_write(request):
     return {}
 
 
+def s3_objects(request):
+    client = to_session(request).client("s3")
+    pages = client.get_paginator("list_objects_v2").paginate(
+        Bucket=request["bucket"], Prefix=request["prefix"]
+    )
+    objects = {}
+    for page in pages:
+        for listed in page.get("Contents", []):
+            found = client.get_object(Bucket=request["bucket"], Key=listed["Key"])
+            objects[listed["Key"]] = {
+                "bytes": from_bytes(found["Body"].read()),
+                "metadata": found["Metadata"],
+            }
+    return {"objects": objects}
+
+
+class JobOfRequest:
+    """What the Deadline service would answer of a job: the documents of the request."""
+
+    def __init__(self, request):
+        self.request = request
+
+    def get_job(self, **_):
+        return {"attachments": self.request["attachments"]}
+
+    def list_step_dependencies(self, **_):
+        return {"dependencies": [{"stepId": step} for step in self.request["dependencies"]]}
+
+
+def manifest_download(request):
+    downloaded = _manifest_download(
+        deadline_client=JobOfRequest(request),
+        download_dir=to_name(request["directory"]),
+        farm_id=request["farm"],
+        queue_id=request["queue"],
+        job_id=request["job"],
+        step_id=request.get("step"),
+        asset_type=AssetType(request["asset_type"]),
+        queue_role_session=to_session(request),
+        queue_s3_settings=to_settings(request),
+    )
+    return dataclasses.asdict(downloaded)
+
+
 def attachments(request):
     properties = [
         ManifestProperties(
@@ -538,6 +588,8 @@ OPERATIONS = {
     "s3_read": s3_read,
     "s3_outputs": s3_outputs,
     "s3_write": s3_write,
+    "s3_objects": s3_objects,
+    "manifest_download": manifest_download,
     "attachments": attachments,
     "bundle": bundle,
     "input_name": input_name,

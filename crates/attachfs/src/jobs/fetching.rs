@@ -11,6 +11,7 @@
 
 mod clashes;
 mod finding;
+mod manifests;
 mod plan;
 #[cfg(test)]
 mod tests;
@@ -28,6 +29,7 @@ use crate::store::OpenStore;
 
 pub(in crate::jobs) use self::finding::FoundRoot;
 pub use self::finding::{FoundFiles, JobFiles, find_job_files};
+pub use self::manifests::{RootManifest, find_root_manifests};
 pub use self::plan::{ChosenBy, FetchPlan, FetchTo, PlannedPlace, UnmappedPath, UnmappedRoot};
 
 /// Says where everything goes, and what is there. Changes nothing. Two roots that want one path for different things are an

@@ -2,11 +2,13 @@
 
 mod browsing;
 mod cache;
+mod client;
 mod committing;
 mod downloading;
 mod fetching;
 mod fsck;
 mod job_files;
+mod job_manifests;
 mod layering;
 mod listing_jobs;
 mod looking;
