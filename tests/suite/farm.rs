@@ -161,6 +161,13 @@ impl<'a> Farm<'a> {
         key
     }
 
+    /// Publishes outputs.
+    pub(crate) fn publish_all(&self, outputs: &[Output<'_>]) {
+        for output in outputs {
+            self.publish(output);
+        }
+    }
+
     /// Publishes what a submission put in below a root, and gives its key.
     pub(crate) fn submit(
         &self,

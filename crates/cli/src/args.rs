@@ -21,6 +21,7 @@ pub(crate) mod reading;
 pub(crate) mod report;
 pub(crate) mod s3;
 pub(crate) mod scratch;
+pub(crate) mod showing;
 pub(crate) mod since;
 pub(crate) mod stats;
 pub(crate) mod store;
@@ -39,6 +40,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
 pub(crate) use self::committing::{Chosen, Commit, Diff, LinkChoice, ManifestTo, Session};
+use self::showing::Layering;
 use self::values::FormatName;
 
 const EXIT_CODES: &str = "Exit codes: 0 ok, 1 other failure, 2 usage, 10 mount, 11 store, 12 integrity \
@@ -225,34 +227,6 @@ pub(crate) struct Probing {
     /// reached, refuses, or has none of three objects, nothing is mounted, unless the cache has all objects.
     #[arg(long)]
     pub(crate) no_probe: bool,
-}
-
-/// How manifests are put together.
-#[derive(Debug, Clone, ClapArgs)]
-pub(crate) struct Layering {
-    #[command(flatten)]
-    pub(crate) shown: Showing,
-    /// Apply diffs although they were not made from what lies below them.
-    #[arg(long)]
-    pub(crate) ignore_parent: bool,
-}
-
-impl From<Layering> for attachfs::LayerOptions {
-    fn from(layering: Layering) -> Self {
-        Self {
-            root: layering.shown.root,
-            ignore_parent: layering.ignore_parent,
-        }
-    }
-}
-
-/// The part of a manifest that is shown.
-#[derive(Debug, Clone, ClapArgs)]
-pub(crate) struct Showing {
-    /// For manifests of absolute paths: the directory in them that is the root of what is shown. All
-    /// that is in the manifests must lie below it; `/` shows everything.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) root: Option<attachfs::Root>,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -34,8 +34,8 @@ fn a_root_without_a_place_is_told_and_placed_once_it_has_one(machine: &Machine) 
     assert_eq!(
         *unmapped,
         json!([
-            { "root": "/elsewhere", "files": 1, "bytes": 4 },
-            { "root": "D:\\scene", "files": 1, "bytes": 4 },
+            { "asset_root": "/elsewhere", "files": 1, "bytes": 4 },
+            { "asset_root": "D:\\scene", "files": 1, "bytes": 4 },
         ])
     );
     assert_eq!(placed(&machine.path("proj")), files([("a", "here")]));

@@ -4,8 +4,8 @@ use std::ffi::OsString;
 
 use clap::Args;
 
-use super::Showing;
 use super::job_files::JobFileOptions;
+use super::showing::Showing;
 
 /// List the files of a manifest or of a job.
 ///
