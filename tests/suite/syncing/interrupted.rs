@@ -8,6 +8,7 @@ use rustix::process::Signal;
 use super::{arguments, checkpoint, placed, run};
 use crate::farm::{Farm, Output};
 use crate::machine::{Machine, on_both_stores, until};
+use crate::process::stop;
 
 on_both_stores![a_run_that_is_killed_where_it_notes_what_it_did_is_gone_on_with];
 
@@ -113,6 +114,8 @@ fn a_run_waits_for_another_one_and_says_who_it_is_if_that_takes_long() {
         machine.server().wait_for("it fetches", |requests| {
             requests.iter().any(|of| of.path.contains("/Data/"))
         });
+        // Stopped, so that it does not give up on the store meanwhile.
+        assert!(stop(first.pid()));
         let pid = first.pid().to_string();
         let said = machine.says(arguments(machine, &farm, &[])).with_code(14);
         said.saying(&pid).saying("is used by");
@@ -120,6 +123,7 @@ fn a_run_waits_for_another_one_and_says_who_it_is_if_that_takes_long() {
         let second = machine.start(machine.attachfs(arguments(machine, &farm, &["--json"])));
         std::thread::sleep(std::time::Duration::from_millis(300));
         machine.server().heal();
+        first.signal(Signal::CONT);
         first.wait().with_code(0);
         let told = second.wait().with_code(0).json();
         assert_eq!(told["read_manifests"], 0, "{told}");
