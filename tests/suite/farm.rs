@@ -32,7 +32,7 @@ pub(crate) struct Farm<'a> {
     machine: &'a Machine,
     store: Arc<dyn Store>,
     runtime: tokio::runtime::Runtime,
-    pub(crate) farm: FarmId,
+    pub(crate) id: FarmId,
     pub(crate) queue: QueueId,
 }
 
@@ -81,7 +81,7 @@ impl<'a> Farm<'a> {
             machine,
             store,
             runtime,
-            farm: id("farm", 0xfa),
+            id: id("farm", 0xfa),
             queue: id("queue", 0xab),
         }
     }
@@ -107,7 +107,7 @@ impl<'a> Farm<'a> {
 
     /// The address of everything of the queue: `deadline://FARM/QUEUE`.
     pub(crate) fn address(&self) -> String {
-        format!("deadline://{}/{}", self.farm, self.queue)
+        format!("deadline://{}/{}", self.id, self.queue)
     }
 
     /// A job by its address.
@@ -127,7 +127,7 @@ impl<'a> Farm<'a> {
 
     fn part(&self, job: u32, part: JobPart) -> String {
         let address = JobAddress {
-            farm: self.farm,
+            farm: self.id,
             queue: self.queue,
             job: Self::job(job),
             part,
@@ -138,7 +138,7 @@ impl<'a> Farm<'a> {
     /// The key of an output.
     pub(crate) fn key(&self, output: &Output<'_>) -> ManifestKey {
         let place = OutputPlace {
-            farm: self.farm,
+            farm: self.id,
             queue: self.queue,
             job: Self::job(output.job),
             step: Self::step(output.step),
@@ -177,7 +177,7 @@ impl<'a> Farm<'a> {
     ) -> ManifestKey {
         let submission: SubmissionId = format!("{submission:032x}").parse().unwrap();
         let format = PathFormat::of_root(root);
-        let key = InputKey::new(self.farm, self.queue, submission, format, root);
+        let key = InputKey::new(self.id, self.queue, submission, format, root);
         let key = key.manifest_key().unwrap();
         self.put(&key, files, &Metadata::new());
         key
@@ -218,7 +218,7 @@ impl<'a> Farm<'a> {
             .and_then(|of| of.split_once('/'));
         let (bucket, prefix) = of.unwrap_or(("bucket", "elsewhere"));
         let queue = json!({
-            "farmId": self.farm.to_string(),
+            "farmId": self.id.to_string(),
             "queueId": self.queue.to_string(),
             "displayName": "render",
             "jobAttachmentSettings": { "s3BucketName": bucket, "rootPrefix": prefix },

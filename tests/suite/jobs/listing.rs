@@ -226,7 +226,7 @@ fn files_and_bytes_are_those_of_the_latest_runs(machine: &Machine) {
 fn keys_of_something_else_are_named_and_passed_over(machine: &Machine) {
     let farm = Farm::of(machine);
     two_jobs(&farm);
-    let wrong = format!("{}/{}/notes.txt", farm.farm, farm.queue);
+    let wrong = format!("{}/{}/notes.txt", farm.id, farm.queue);
     machine.file(machine.store_files().join("Manifests").join(&wrong), "x");
     let found = jobs(machine, &[&farm.address()]);
     assert_eq!(field(&found, "kind"), ["job"; 2]);
@@ -278,7 +278,7 @@ fn a_job_is_named_by_options_and_documents_too(machine: &Machine) {
     let by_document = machine.json(by_document);
     assert_eq!(by_document["address"], farm.address());
     assert_eq!(field(&by_document, "kind"), ["job"; 2]);
-    let (of_farm, of_queue) = (farm.farm.to_string(), farm.queue.to_string());
+    let (of_farm, of_queue) = (farm.id.to_string(), farm.queue.to_string());
     let job = Farm::job(1).to_string();
     let step = Farm::step(2).to_string();
     let options = ["--farm", &of_farm, "--queue", &of_queue, "--job", &job];

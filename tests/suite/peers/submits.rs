@@ -137,7 +137,7 @@ impl Sides<'_> {
         self.python.told(&request)
     }
 
-    fn store(&self) -> String {
+    fn store() -> String {
         format!("s3://{BUCKET}/{PREFIX}")
     }
 
@@ -162,7 +162,7 @@ impl Sides<'_> {
             "--file-system",
             "virtual",
             "--store",
-            self.store(),
+            Self::store(),
             "--farm",
             farm(),
             "--queue",
@@ -192,7 +192,7 @@ impl Sides<'_> {
                     "download",
                     key,
                     "--store",
-                    self.store(),
+                    Self::store(),
                     "-o",
                     &file
                 ];

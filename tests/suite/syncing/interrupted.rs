@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use attachfs_test_s3::{Mishap, Rule};
+use attachfs_test_s3::{Mishap, Request, Rule};
 use rustix::process::Signal;
 
 use super::{arguments, checkpoint, placed, run};
@@ -112,7 +112,8 @@ fn a_run_waits_for_another_one_and_says_who_it_is_if_that_takes_long() {
             .add(Rule::on("GET", Mishap::Hold).of("/Data/"));
         let first = machine.start(machine.attachfs(arguments(machine, &farm, &[])));
         machine.server().wait_for("it fetches", |requests| {
-            requests.iter().any(|of| of.path.contains("/Data/"))
+            let is_it = |of: &Request| of.method == "GET" && of.path.contains("/Data/");
+            requests.iter().any(is_it)
         });
         // Stopped, so that it does not give up on the store meanwhile.
         assert!(stop(first.pid()));

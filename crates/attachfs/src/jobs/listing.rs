@@ -292,7 +292,10 @@ impl Counting<'_> {
             let error = match self.reader.next().await {
                 Ok(output) => {
                     let snapshot = output.map(|output| output.snapshot);
-                    for (_, node) in snapshot.iter().flat_map(|snapshot| snapshot.entries()) {
+                    for (_, node) in snapshot
+                        .iter()
+                        .flat_map(attachfs_manifest::Snapshot::entries)
+                    {
                         if let Node::File(file) = node {
                             files += 1;
                             bytes += file.size;

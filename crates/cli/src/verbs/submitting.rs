@@ -89,9 +89,10 @@ pub(super) async fn check(globals: &Globals, args: Check) -> Result<(), Failure>
         windows_root: args.windows_root,
         cache: places_with(remembering.cache_dir.clone())?.cache.hashes(),
         deep: args.deep,
-        hashing: match args.deep {
-            true => hashing(&args.hashing)?,
-            false => Hashing::default(),
+        hashing: if args.deep {
+            hashing(&args.hashing)?
+        } else {
+            Hashing::default()
         },
         uploading: uploading(&args.hashing, false)?,
     };

@@ -1,7 +1,7 @@
 //! The call that makes a job of what was submitted.
 
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use attachfs_jobs::{BundleParameter, BundleValue};
 use attachfs_paths::StorageProfile;
@@ -20,7 +20,7 @@ pub fn create_job_call(
 ) -> String {
     let template = assets.bundle_files.iter();
     let template = template
-        .map(|path| path.as_path())
+        .map(PathBuf::as_path)
         .find(|path| path.file_stem().is_some_and(|stem| stem == "template"));
     let template = template.unwrap_or(Path::new("template.json"));
     let kind = match template.extension() {

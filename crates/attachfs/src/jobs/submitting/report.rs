@@ -64,6 +64,7 @@ pub struct Submission {
     pub skipped: Vec<LeftOut>,
 }
 
+#[expect(clippy::ref_option, reason = "serde gives the field as it is")]
 fn as_json<S: serde::Serializer>(document: &Option<String>, to: S) -> Result<S::Ok, S::Error> {
     let parsed = document.as_deref().map(serde_json::from_str::<Value>);
     let parsed = parsed.transpose().map_err(serde::ser::Error::custom)?;

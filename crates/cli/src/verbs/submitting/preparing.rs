@@ -59,9 +59,10 @@ pub(super) fn prepare(
     shown: &Shown,
 ) -> Result<Option<Prepared>, Failure> {
     let request = request(&args.assets, PathIsRequired::No)?;
-    let place = match args.dry_run {
-        true => None,
-        false => Some(place(&args.place, args.snapshot_to.as_deref())?),
+    let place = if args.dry_run {
+        None
+    } else {
+        Some(place(&args.place, args.snapshot_to.as_deref())?)
     };
     if let Some(output) = &args.output {
         attachfs::check_place_of_attachments(output)?;
@@ -151,9 +152,10 @@ pub(super) fn request(args: &Assets, required: PathIsRequired) -> Result<AssetRe
         inputs: args.inputs.clone(),
         references: args.reference.clone(),
         outputs: args.output_dir.clone(),
-        required: match args.require_paths_exist {
-            true => PathIsRequired::Yes,
-            false => required,
+        required: if args.require_paths_exist {
+            PathIsRequired::Yes
+        } else {
+            required
         },
         known: args.known_asset_path.clone(),
         profile,
