@@ -21,6 +21,9 @@ const PREFIX: &str = "q/";
 /// The root of the job, on the machine that submitted it.
 const ROOT: &str = "C:\\show \u{e9}";
 
+/// A task, the number of its run, and the names and texts of the files that it wrote.
+type Run = (u32, u32, &'static [(&'static str, &'static str)]);
+
 fn id(kind: &str) -> String {
     format!("{kind}-{HEX}")
 }
@@ -156,7 +159,7 @@ fn files_of_a_job_go_where_the_program_of_aws_puts_them() {
         // The client puts them where the job has them, and we where we are told.
         let root = machine.path("job root");
         let root_text = root.to_str().unwrap();
-        let runs: [(u32, u32, &[(&str, &str)]); 3] = [
+        let runs: [Run; 3] = [
             (0, 1, &[("frames/1.exr", "first try"), ("gone", "with it")]),
             (0, 2, &[("frames/1.exr", "one"), (".hidden", "h")]),
             (
@@ -307,7 +310,7 @@ fn new_outputs_of_a_queue_go_where_the_deadline_client_puts_them() {
             ]);
             run.json()
         };
-        let runs: [(u32, u32, &[(&str, &str)]); 3] = [
+        let runs: [Run; 3] = [
             (0, 1, &[("frames/1.exr", "one"), ("both", "of task 0")]),
             (1, 2, &[("frames/2.exr", "two"), ("d/empty", "")]),
             (
