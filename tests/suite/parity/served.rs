@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::Duration;
 
 use attachfs_manifest::ContentHash;
 use serde_json::{Value, json};
@@ -311,8 +313,16 @@ fn new_outputs_of_a_queue_go_where_the_deadline_client_puts_them() {
             run.json()
         };
         let runs: [Run; 3] = [
-            (0, 1, &[("frames/1.exr", "one"), ("both", "of task 0")]),
-            (1, 2, &[("frames/2.exr", "two"), ("d/empty", "")]),
+            (1, 1, &[("frames/2.exr", "two"), ("both", "of task 1")]),
+            (
+                0,
+                2,
+                &[
+                    ("frames/1.exr", "one"),
+                    ("both", "of task 0"),
+                    ("d/empty", ""),
+                ],
+            ),
             (
                 0,
                 3,
@@ -322,6 +332,8 @@ fn new_outputs_of_a_queue_go_where_the_deadline_client_puts_them() {
         for (minute, part) in [&runs[..2], &runs[2..], &[]].into_iter().enumerate() {
             for (task, run, files) in part {
                 both.output(ROOT, *task, *run, files);
+                // Of two outputs the later counts, and the server's times are whole seconds.
+                sleep(Duration::from_millis(1100));
                 actions.push(json!({
                     "sessionActionId": format!("{}-{run}", id("sessionaction")), "status": "SUCCEEDED",
                     "startedAt": format!("2025-01-31T12:00:0{run}+00:00"),
@@ -338,6 +350,8 @@ fn new_outputs_of_a_queue_go_where_the_deadline_client_puts_them() {
             assert_same_fields(&theirs, &ours, &COUNTS);
             assert_eq!(ours["downloaded_session_actions"], part.len());
             assert_same_files(&machine.path("theirs"), &machine.path("ours"), 1);
+            let latest = ["of task 0", "of task 0, again", "of task 0, again"];
+            assert_eq!(text(&machine.path("ours/both")), latest[minute]);
         }
         assert_eq!(text(&machine.path("ours/frames/1.exr")), "one, again");
     });
