@@ -5,6 +5,7 @@
 
 mod jobs;
 mod manifests;
+mod served;
 mod transfers;
 
 use std::collections::BTreeMap;

@@ -13,6 +13,7 @@ import os
 import sys
 import tempfile
 from contextlib import ExitStack
+from datetime import datetime
 from unittest import mock
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -21,8 +22,11 @@ ANSWERS = os.fdopen(os.dup(1), "w", encoding="ascii")
 os.dup2(2, 1)
 
 import boto3
+from click.testing import CliRunner
 from deadline.client import api
-from deadline.client.api import _submit_job_bundle
+from deadline.client.api import _list_jobs_by_filter_expression, _submit_job_bundle
+from deadline.client.cli import _incremental_download, main as client_main
+from deadline.client.cli._groups import queue_group
 from deadline.client.config import config_file
 from deadline.client.job_bundle.loader import read_yaml_or_json_object
 from deadline.client.job_bundle.parameters import apply_job_parameters, read_job_bundle_parameters
@@ -441,6 +445,96 @@ class Service:
         raise Created(call)
 
 
+def no_telemetry(telemetry=None):
+    """The client's functions and their wrappers ask for it in two places."""
+    name = "get_deadline_cloud_library_telemetry_client"
+    given = telemetry or mock.Mock()
+    return [mock.patch.object(of, name, lambda *_, **__: given) for of in (api, api._telemetry)]
+
+
+class Documents(Service):
+    """A service that answers with the documents of a request: one queue, one job and its sessions."""
+
+    def __init__(self, request):
+        super().__init__(request)
+        self.documents = request["documents"]
+
+    def get_queue(self, queueId, **asked):
+        return {"queueId": queueId, **super().get_queue(**asked)}
+
+    def get_job(self, **_):
+        return with_times(self.documents["job"])
+
+    def search_jobs(self, filterExpressions, **_):
+        # The job has ended: it is not among those that are running.
+        is_asked = "ENDED_AT" in str(filterExpressions)
+        jobs = [self.get_job()] if is_asked else []
+        for job in jobs:
+            job.pop("attachments")
+            job.pop("storageProfileId", None)
+        return {"jobs": jobs, "totalResults": len(jobs)}
+
+    def get_step(self, **_):
+        return {"name": "a step"}
+
+    def get_task(self, **_):
+        return {"parameters": {}, "latestSessionActionId": self.documents["action"]}
+
+    def get_storage_profile_for_queue(self, storageProfileId, **_):
+        return self.documents["profiles"][storageProfileId]
+
+    def get_paginator(self, name):
+        return mock.Mock(paginate=getattr(self, name))
+
+    def list_sessions(self, **_):
+        yield {"sessions": with_times(self.documents["sessions"])}
+
+    def list_session_actions(self, sessionId, **_):
+        yield {"sessionActions": with_times(self.documents["actions"][sessionId])}
+
+
+def with_times(document):
+    """A copy, with the times as boto3 has them."""
+
+    def times(of):
+        is_time = lambda name, value: name.endswith("At") and isinstance(value, str)
+        return {n: datetime.fromisoformat(v) if is_time(n, v) else v for n, v in of.items()}
+
+    return json.loads(json.dumps(document), object_hook=times)
+
+
+def client(request):
+    """The client's own program, with everything but the service and the keys that it gives out."""
+    work = to_name(request["cache"])
+    service, telemetry = Documents(request), mock.Mock()
+    served = lambda *_, **__: service
+    keys = lambda *_, **__: to_session(request)
+    patches = [
+        mock.patch.dict(os.environ, DEADLINE_CONFIG_FILE_PATH=os.path.join(work, "config"), HOME=work),
+        mock.patch.object(config_file, "get_cache_directory", lambda: work),
+        mock.patch.object(api, "get_boto3_client", served),
+        mock.patch.object(api, "get_boto3_session", mock.Mock()),
+        mock.patch.object(api, "get_queue_user_boto3_session", keys),
+        mock.patch.object(queue_group, "get_session_client", served),
+        mock.patch.object(_incremental_download, "get_session_client", served),
+        mock.patch.object(_list_jobs_by_filter_expression, "get_session_client", served),
+        *no_telemetry(telemetry),
+    ]
+    with ExitStack() as stack:
+        for patch in patches:
+            stack.enter_context(patch)
+        told = CliRunner().invoke(client_main, request["arguments"])
+    if told.exception and not isinstance(told.exception, SystemExit):
+        raise told.exception
+    # It prints no document of what it did, but reports it.
+    counts = [
+        call.kwargs["event_details"]
+        for call in telemetry.record_event.call_args_list
+        if call.kwargs["event_type"].endswith("queue_sync_output_stats")
+    ]
+    return {"code": told.exit_code, "said": told.stdout, "errors": told.stderr, "counts": counts}
+
+
 def to_profile(profile):
     locations = [
         FileSystemLocation(of["name"], of["path"], FileSystemLocationType(of["type"]))
@@ -475,15 +569,7 @@ def submit(request):
         mock.patch.object(
             api, "get_storage_profile_for_queue", lambda *_, **__: to_profile(profile)
         ),
-        mock.patch.object(
-            api, "get_deadline_cloud_library_telemetry_client", lambda *_, **__: mock.Mock()
-        ),
-        # The wrappers of the client's functions ask for it there.
-        mock.patch.object(
-            api._telemetry,
-            "get_deadline_cloud_library_telemetry_client",
-            lambda *_, **__: mock.Mock(),
-        ),
+        *no_telemetry(),
     ]
     given = [{"name": name, "value": value} for name, value in request["given"].items()]
     with ExitStack() as stack:
@@ -594,6 +680,7 @@ OPERATIONS = {
     "bundle": bundle,
     "input_name": input_name,
     "submit": submit,
+    "client": client,
     "download_inputs": download_inputs,
     "upload": upload,
     "download": download_files,

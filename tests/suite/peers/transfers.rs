@@ -17,7 +17,7 @@ use crate::machine::{Machine, args};
 /// Whose buckets they are.
 const ACCOUNT: &str = "111122223333";
 
-pub(super) fn path(path: &Path) -> String {
+pub(crate) fn path(path: &Path) -> String {
     base64(path.as_os_str().as_bytes())
 }
 
