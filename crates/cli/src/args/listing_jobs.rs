@@ -3,9 +3,10 @@
 use std::time::SystemTime;
 
 use attachfs::JobsAddress;
-use clap::Args;
+use clap::{Args, Subcommand};
 
 use super::jobs::JobOptions;
+use super::jobs_diff::JobsDiff;
 use super::since::parse_since;
 
 /// List the jobs that have outputs in a store: farms, queues, jobs, steps, tasks, runs and times.
@@ -13,7 +14,9 @@ use super::since::parse_since;
 /// It is what the keys of the manifests say; nothing else is asked. A job that has written nothing is not known, and keys of inputs
 /// name no job: what was submitted is counted for its queue. Of a step or a task every run is listed.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "Examples:
   attachfs jobs --store s3://bucket/DeadlineCloud                          (everything that the store knows)
   attachfs jobs --queue-json queue.json --since 2d                         (what the queue wrote in the last two days)
   attachfs jobs deadline://farm-0…/queue-0… --store s3://bucket/DeadlineCloud --limit 20
@@ -25,8 +28,11 @@ With --json one document: `store`, `address`, `entries`, and then `keys` (looked
 (manifests that --long cannot use). An entry has a `kind`: `inputs` of a queue, `job` with its `steps`, or `run` with its
 `session_action`; an `address`; `tasks`, `runs`, `manifests`, `manifest_bytes`; when session actions began by the clocks of
 workers (`first_began`, `last_began`) and when manifests were written by the store's clock (`first_written`, `last_written`),
-in microseconds since 1970; with --long `files` and `bytes`, of what the latest run of each task wrote.")]
+in microseconds since 1970; with --long `files` and `bytes`, of what the latest run of each task wrote."
+)]
 pub(crate) struct Jobs {
+    #[command(subcommand)]
+    pub(crate) verb: Option<JobsVerb>,
     /// deadline://[FARM[/QUEUE[/JOB[/STEP[/TASK]]]]]. Default: all.
     #[arg(value_name = "ADDRESS")]
     pub(crate) address: Option<String>,
@@ -48,4 +54,10 @@ pub(crate) struct Jobs {
     /// Read manifests, and count the files and bytes that the latest run of each task wrote.
     #[arg(short, long)]
     pub(crate) long: bool,
+}
+
+/// What else there is to do with the jobs of a store.
+#[derive(Debug, Subcommand)]
+pub(crate) enum JobsVerb {
+    Diff(JobsDiff),
 }
