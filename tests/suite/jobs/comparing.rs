@@ -218,10 +218,17 @@ fn what_names_no_two_jobs_is_not_compared(machine: &Machine) {
     fails(&args!["jobs", "diff", &a, &queue, "--store", &store]).saying("job");
     fails(&args!["jobs", "diff", &a, &a]).saying("--queue-json");
     // Options of the listing are none of the comparison.
-    fails(&args![
-        "jobs", "--limit", "3", "diff", &a, &a, "--store", &store
-    ])
-    .saying("diff");
+    for before in [
+        &["--limit", "3"][..],
+        &["--long"],
+        &["--store", &store],
+        &[&a],
+    ] {
+        let mut jobs = args!["jobs"].to_vec();
+        jobs.extend(before.iter().map(Into::into));
+        jobs.extend(args!["diff", &a, &a, "--store", &store]);
+        fails(&jobs).saying("before `diff`");
+    }
     let other = a.replace("queue-00", "queue-ff");
     let queue_json = farm.queue_json();
     fails(&args![

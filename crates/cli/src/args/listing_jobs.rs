@@ -14,9 +14,7 @@ use super::since::parse_since;
 /// It is what the keys of the manifests say; nothing else is asked. A job that has written nothing is not known, and keys of inputs
 /// name no job: what was submitted is counted for its queue. Of a step or a task every run is listed.
 #[derive(Debug, Args)]
-#[command(
-    args_conflicts_with_subcommands = true,
-    after_help = "Examples:
+#[command(after_help = "Examples:
   attachfs jobs --store s3://bucket/DeadlineCloud                          (everything that the store knows)
   attachfs jobs --queue-json queue.json --since 2d                         (what the queue wrote in the last two days)
   attachfs jobs deadline://farm-0…/queue-0… --store s3://bucket/DeadlineCloud --limit 20
@@ -28,8 +26,7 @@ With --json one document: `store`, `address`, `entries`, and then `keys` (looked
 (manifests that --long cannot use). An entry has a `kind`: `inputs` of a queue, `job` with its `steps`, or `run` with its
 `session_action`; an `address`; `tasks`, `runs`, `manifests`, `manifest_bytes`; when session actions began by the clocks of
 workers (`first_began`, `last_began`) and when manifests were written by the store's clock (`first_written`, `last_written`),
-in microseconds since 1970; with --long `files` and `bytes`, of what the latest run of each task wrote."
-)]
+in microseconds since 1970; with --long `files` and `bytes`, of what the latest run of each task wrote.")]
 pub(crate) struct Jobs {
     #[command(subcommand)]
     pub(crate) verb: Option<JobsVerb>,
@@ -54,6 +51,25 @@ pub(crate) struct Jobs {
     /// Read manifests, and count the files and bytes that the latest run of each task wrote.
     #[arg(short, long)]
     pub(crate) long: bool,
+}
+
+impl Jobs {
+    /// Whether anything was typed that is for the listing only.
+    pub(crate) fn is_for_listing(&self) -> bool {
+        let Self {
+            verb: _,
+            address,
+            which,
+            store,
+            since,
+            limit,
+            after,
+            long,
+        } = self;
+        let texts = [address, store].into_iter().any(Option::is_some);
+        let bounds = since.is_some() || limit.is_some() || after.is_some();
+        texts || which.is_given() || bounds || *long
+    }
 }
 
 /// What else there is to do with the jobs of a store.

@@ -13,7 +13,13 @@ use crate::exit::Failure;
 use crate::output::{self, line_of, remark};
 
 pub(super) async fn jobs(globals: &Globals, args: Jobs) -> Result<(), Failure> {
+    let is_for_listing = args.is_for_listing();
     if let Some(JobsVerb::Diff(diff)) = args.verb {
+        if is_for_listing {
+            let sentence = "what stands before `diff` is for the listing of `attachfs jobs`";
+            let advice = "options of `attachfs jobs diff` come behind it";
+            return Err(attachfs::Error::usage(sentence).advise(advice).into());
+        }
         return jobs_diff(globals, diff).await;
     }
     let meant = named(args.address.as_deref(), &args.which, args.store.as_deref())?;
