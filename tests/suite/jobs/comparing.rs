@@ -143,6 +143,9 @@ C:\\old (only in A): 0 files added, 0 changed, 1 missing; 0 the same
 - w.txt
 ";
     assert_eq!(machine.ok(compare).out, expected);
+    let task = farm.task_address(1, 1, 1);
+    let same = args!["jobs", "diff", &task, &task, "--store", machine.store()];
+    assert_eq!(machine.ok(same).out, "C:\\old: 1 file, all the same\n");
     // A job with 23 files, none of which is a frame.
     let names: Vec<String> = (b'a'..=b'w')
         .map(|name| format!("{}", name as char))

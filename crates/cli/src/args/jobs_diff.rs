@@ -18,7 +18,7 @@ use super::job_files::LatestRun;
   attachfs jobs diff deadline://…/job-0…/step-0… deadline://…/job-0…/step-0… --store s3://bucket/DeadlineCloud
                                                      (one step with itself: only frames that are missing)
 
-A line begins with + if only B has the file, - if only A has it, ~ if it differs.
+A line begins with + if only B has the file, - if only A has it, ~ if it differs. Without -v there are 20 of a kind at most.
 
 With --json one document: `a` and `b` (the addresses) and `roots`, each with `root` (as the jobs have it), `in` (`a`, `b` or `both`:
 which of them have it), the paths `added` (only B has them), `changed` and `missing` (only A has them), how many files are the

@@ -61,6 +61,10 @@ async fn found(
 /// The account of a root, its files, and its frames.
 fn text(root: &RootDiff, shown: usize) -> String {
     let number = |of: &[String]| count(of.len() as u64, "file");
+    if root.is_same() {
+        let same = count(root.same as u64, "file");
+        return format!("{}: {same}, all the same\n", line_of(&root.root));
+    }
     let only = match root.side {
         Side::A => " (only in A)",
         Side::B => " (only in B)",

@@ -180,7 +180,7 @@ fn by_padding(frames: &[Frame<'_>]) -> ByPadding {
         let padding = widest(frame.digits).unwrap_or(unpadded);
         let of = sequences.entry(padding).or_default();
         let known = of.entry(frame.digits.number()).or_default();
-        *known = (known.0 | frame.of_a, known.1 | !frame.of_a);
+        *known = (known.0 || frame.of_a, known.1 || !frame.of_a);
     }
     sequences
 }
