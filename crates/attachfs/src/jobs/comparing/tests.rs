@@ -242,3 +242,10 @@ fn only_numbers_before_an_extension_are_frames() {
         [pair("\\u{1b}.#.exr", "2")]
     );
 }
+
+#[test]
+fn a_number_that_stands_alone_is_no_sequence() {
+    assert_eq!(frames(&["preview_1.png"], &[]), []);
+    let lacking = ("f_#.png".to_owned(), String::new(), "1-2".to_owned());
+    assert_eq!(frames(&["f_1.png", "f_2.png"], &[]), [lacking]);
+}
