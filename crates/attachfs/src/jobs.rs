@@ -1,5 +1,6 @@
 //! Jobs of a farm, by their ids: which are meant, in which store; where their files go here; and submitting the files of new ones.
 
+mod comparing;
 mod fetching;
 mod listing;
 mod looking;
@@ -8,6 +9,9 @@ mod placing;
 mod submitting;
 mod syncing;
 
+pub use comparing::{
+    FrameRange, JobsDiff, RootDiff, SequenceDiff, SequenceFrames, Side, compare_jobs,
+};
 pub use fetching::{
     ChosenBy, FetchPlan, FetchTo, FoundFiles, JobFiles, PlannedPlace, RootManifest, UnmappedPath,
     UnmappedRoot, fetch_planned, find_job_files, find_root_manifests, plan_fetch,

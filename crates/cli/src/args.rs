@@ -10,6 +10,7 @@ pub(crate) mod fetching;
 pub(crate) mod fsck;
 pub(crate) mod job_files;
 pub(crate) mod jobs;
+pub(crate) mod jobs_diff;
 pub(crate) mod layering;
 pub(crate) mod listing_jobs;
 pub(crate) mod looking;

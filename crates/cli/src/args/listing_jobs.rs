@@ -3,9 +3,10 @@
 use std::time::SystemTime;
 
 use attachfs::JobsAddress;
-use clap::Args;
+use clap::{Args, Subcommand};
 
 use super::jobs::JobOptions;
+use super::jobs_diff::JobsDiff;
 use super::since::parse_since;
 
 /// List the jobs that have outputs in a store: farms, queues, jobs, steps, tasks, runs and times.
@@ -27,6 +28,8 @@ With --json one document: `store`, `address`, `entries`, and then `keys` (looked
 workers (`first_began`, `last_began`) and when manifests were written by the store's clock (`first_written`, `last_written`),
 in microseconds since 1970; with --long `files` and `bytes`, of what the latest run of each task wrote.")]
 pub(crate) struct Jobs {
+    #[command(subcommand)]
+    pub(crate) verb: Option<JobsVerb>,
     /// deadline://[FARM[/QUEUE[/JOB[/STEP[/TASK]]]]]. Default: all.
     #[arg(value_name = "ADDRESS")]
     pub(crate) address: Option<String>,
@@ -48,4 +51,29 @@ pub(crate) struct Jobs {
     /// Read manifests, and count the files and bytes that the latest run of each task wrote.
     #[arg(short, long)]
     pub(crate) long: bool,
+}
+
+impl Jobs {
+    /// Whether anything was typed that is for the listing only.
+    pub(crate) fn is_for_listing(&self) -> bool {
+        let Self {
+            verb: _,
+            address,
+            which,
+            store,
+            since,
+            limit,
+            after,
+            long,
+        } = self;
+        let texts = [address, store].into_iter().any(Option::is_some);
+        let bounds = since.is_some() || limit.is_some() || after.is_some();
+        texts || which.is_given() || bounds || *long
+    }
+}
+
+/// What else there is to do with the jobs of a store.
+#[derive(Debug, Subcommand)]
+pub(crate) enum JobsVerb {
+    Diff(JobsDiff),
 }

@@ -3,15 +3,25 @@
 use attachfs::{CancellationToken, JobsListing, JobsRequest, ListedJobs, PassedKey, StoredOutputs};
 use serde_json::json;
 
+use super::jobs_diff::jobs_diff;
 use super::looking::time;
 use super::naming::named;
 use super::stores::open_store;
 use crate::args::Globals;
-use crate::args::listing_jobs::Jobs;
+use crate::args::listing_jobs::{Jobs, JobsVerb};
 use crate::exit::Failure;
 use crate::output::{self, line_of, remark};
 
 pub(super) async fn jobs(globals: &Globals, args: Jobs) -> Result<(), Failure> {
+    let is_for_listing = args.is_for_listing();
+    if let Some(JobsVerb::Diff(diff)) = args.verb {
+        if is_for_listing {
+            let sentence = "what stands before `diff` is for the listing of `attachfs jobs`";
+            let advice = "options of `attachfs jobs diff` come behind it";
+            return Err(attachfs::Error::usage(sentence).advise(advice).into());
+        }
+        return jobs_diff(globals, diff).await;
+    }
     let meant = named(args.address.as_deref(), &args.which, args.store.as_deref())?;
     let store = open_store(globals, &meant.store).await?;
     let request = JobsRequest {

@@ -9,6 +9,7 @@ mod fetching;
 mod fsck;
 mod job_files;
 mod job_manifests;
+mod jobs_diff;
 mod layering;
 mod listing_jobs;
 mod looking;
