@@ -669,3 +669,29 @@ fn a_person_is_asked_about_places_that_nobody_named_and_no_answer_is_no() {
         }
     });
 }
+
+#[test]
+fn how_a_job_is_run_stands_in_the_call_as_the_bundle_says() {
+    Machine::with_directory(|machine| {
+        let bundle = bundle(machine, &json!({}));
+        let values = json!({ "parameterValues": [
+            { "name": "deadline:priority", "value": 80 },
+            { "name": "deadline:targetTaskRunStatus", "value": "SUSPENDED" },
+        ] });
+        machine.file("bundle/parameter_values.json", values.to_string());
+        let call = |options: &[OsString]| {
+            let account = submitted(machine, options);
+            account["create_job"].as_str().unwrap().to_owned()
+        };
+        let told = call(&args!["--bundle", &bundle]);
+        assert!(
+            told.contains(" --priority 80 --target-task-run-status SUSPENDED "),
+            "{told}"
+        );
+        // It works from any directory.
+        let template = format!("file://{}", text(&bundle.join("template.json")));
+        assert!(told.ends_with(&template), "{told}");
+        let told = call(&args!["--bundle", &bundle, "-p", "deadline:priority=7"]);
+        assert!(told.contains(" --priority 7 "), "{told}");
+    });
+}

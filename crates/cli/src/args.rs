@@ -273,15 +273,18 @@ pub(crate) struct Snapshot {
 #[derive(Debug, ClapArgs)]
 #[command(
     override_usage = "attachfs mount [OPTIONS] <MANIFEST[=SUBDIR]>... <MOUNTPOINT>\n       \
+attachfs mount [OPTIONS] deadline://<FARM>/<QUEUE>/<JOB>[/<STEP>[/<TASK>]] <MOUNTPOINT>\n       \
 attachfs mount [OPTIONS] --session <DIR> <MOUNTPOINT>",
     after_help = "Examples:
   attachfs mount --store s3://bucket/DeadlineCloud scene.manifest /mnt/scene
   attachfs mount --store ./store base.manifest diff.manifest textures.manifest=assets/tex /mnt/scene
+  attachfs mount --queue-json queue.json --job job-0… /mnt/job             (what a job wrote, to work on)
   attachfs mount --session ~/.local/state/attachfs/sessions/0123… /mnt/scene    (take up a session)"
 )]
 pub(crate) struct Mount {
     /// Manifests, the lowest layer first, and the mount point last. A manifest is a file, an s3://
-    /// address, or `-` for standard input; with =SUBDIR it is placed in that directory.
+    /// address, or `-` for standard input; with =SUBDIR it is placed in that directory. Instead of manifests a job can be
+    /// named, by its address or by options.
     #[arg(required = true, value_name = "MANIFEST[=SUBDIR]... MOUNTPOINT")]
     pub(crate) paths: Vec<OsString>,
     /// Where the objects are: a directory or s3://bucket/prefix. Default: the store of an s3://

@@ -102,7 +102,7 @@ pub(super) async fn mount(globals: &Globals, args: Mount) -> Result<(), Failure>
             );
             return Err(attachfs::Error::usage(text).into());
         }
-        (None, []) => {
+        (None, []) if !args.of_job.job.is_given() => {
             let text = "there is no manifest to mount: the last of the paths is the mount point";
             return Err(attachfs::Error::usage(text).into());
         }

@@ -28,13 +28,23 @@ pub fn create_job_call(
         _ => "JSON",
     };
     let mut call = format!(
-        "aws deadline create-job --farm-id {} --queue-id {} --priority 50 --template-type {kind}",
+        "aws deadline create-job --farm-id {} --queue-id {} --template-type {kind}",
         place.farm, place.queue
     );
     let mut option = |name: &str, value: &str| {
         // A String takes all that is written to it.
         let _ = write!(call, " --{name} {}", quoted(value));
     };
+    for (name, usual, argument) in OF_THE_JOB {
+        let given = assets.parameters.iter().find(|of| of.name == name);
+        let given = given.and_then(|of| match &of.value {
+            BundleValue::Other(text) | BundleValue::Path(text) => Some(&**text),
+            BundleValue::Missing | BundleValue::Paths(_) => None,
+        });
+        if let Some(value) = given.or(usual) {
+            option(argument, value);
+        }
+    }
     if let Some(profile) = profile {
         option("storage-profile-id", &profile.id);
     }
@@ -45,9 +55,28 @@ pub fn create_job_call(
     if !assets.roots.is_empty() {
         option("attachments", &format!("file://{}", attachments.display()));
     }
+    let template = std::path::absolute(template).unwrap_or_else(|_| template.to_owned());
     option("template", &format!("file://{}", template.display()));
     call
 }
+
+/// Parameters of a bundle that say how the job is run, what they are without a value, and the options of the call. As AWS's client has
+/// them (`DEFAULT_SUPPORTED_APP_PARAMETER_NAMES` in `client/job_bundle/submission.py`).
+const OF_THE_JOB: [(&str, Option<&str>, &str); 5] = [
+    ("deadline:priority", Some("50"), "priority"),
+    (
+        "deadline:targetTaskRunStatus",
+        None,
+        "target-task-run-status",
+    ),
+    (
+        "deadline:maxFailedTasksCount",
+        None,
+        "max-failed-tasks-count",
+    ),
+    ("deadline:maxRetriesPerTask", None, "max-retries-per-task"),
+    ("deadline:maxWorkerCount", None, "max-worker-count"),
+];
 
 /// A parameter as CreateJob takes it; those of other applications (`app:name`) and those without a value are left out.
 fn parameter(of: &BundleParameter) -> Option<(String, Value)> {
