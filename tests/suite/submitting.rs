@@ -6,13 +6,16 @@ use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use attachfs_test_s3::{Mishap, Request, Rule};
+use rustix::fs::{CWD, Mode, OFlags};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::machine::{Machine, args, on_both_stores, until};
-use crate::process::Said;
+use crate::process::{Running, Said, said};
+use crate::programs::program;
 
 const HEX: &str = "0123456789abcdef0123456789abcdef";
 
@@ -559,6 +562,109 @@ fn what_is_missing_of_a_submission_is_named() {
         let broken = broken.parent().unwrap();
         let said = submit(machine, &args!["--bundle", broken]).with_code(2);
         said.saying("cannot use the job bundle");
+    });
+}
+
+/// A pipe that nobody writes into.
+fn pipe(path: &Path) {
+    rustix::fs::mkfifoat(CWD, path, Mode::RWXU).unwrap();
+}
+
+#[test]
+fn a_document_of_a_bundle_is_a_file_of_the_bundle_and_has_an_end() {
+    Machine::with_directory(|machine| {
+        let folder = folder(machine, 1);
+        let bundle = bundle(
+            machine,
+            &json!({ "inputs": { "directories": [text(&folder)] } }),
+        );
+        let values = bundle.join("parameter_values.json");
+        let refused = |why: &str| {
+            let bundle = text(&bundle);
+            for arguments in [
+                submission(machine, &args!["--bundle", bundle, "--yes"]),
+                args!["check", "--bundle", bundle].to_vec(),
+            ] {
+                let mut command = machine.command("timeout");
+                command.args(["-s", "KILL", "20"]);
+                command.arg(program("attachfs")).args(arguments);
+                let said = said(&mut command).with_code(2).saying(text(&values));
+                said.saying(why);
+            }
+            fs::remove_file(&values).unwrap();
+        };
+        pipe(&values);
+        refused("it is no regular file");
+        symlink("/dev/zero", &values).unwrap();
+        refused("it is a link that leads out of the job bundle");
+        let secret = machine.file("secrets/values.json", r#"{"parameterValues":[]}"#);
+        symlink(secret, &values).unwrap();
+        refused("it is a link that leads out of the job bundle");
+        fs::create_dir(bundle.join("scripts")).unwrap();
+        let file = fs::File::create(&values).unwrap();
+        file.set_len((64 << 20) + 1).unwrap();
+        refused("is longer than a document of a job bundle may be");
+        assert!(machine.objects().is_empty() && manifests(machine).is_empty());
+        // A link that stays in the bundle is followed.
+        machine.file("bundle/scripts/values.json", r#"{"parameterValues":[]}"#);
+        symlink("scripts/values.json", &values).unwrap();
+        submit(machine, &args!["--bundle", &bundle, "--yes"]).with_code(0);
+    });
+}
+
+#[test]
+fn a_signal_ends_a_submission_that_waits_for_a_document() {
+    Machine::with_directory(|machine| {
+        let folder = folder(machine, 1);
+        let fifo = machine.path("fifo");
+        pipe(&fifo);
+        for arguments in [
+            args!["submit", &folder, "--queue-json", &fifo].to_vec(),
+            args!["submit", &folder, "--storage-profile-json", &fifo].to_vec(),
+            args!["check", &folder, "--storage-profile-json", &fifo].to_vec(),
+        ] {
+            for (signal, code) in [(Signal::TERM, 143), (Signal::INT, 130)] {
+                let mut command = machine.attachfs(arguments.clone());
+                command.stdin(Stdio::null());
+                let (out, err) = (machine.path("out"), machine.path("err"));
+                let mut running = Running::start(command, out, err);
+                // Held open, so that there is no end to read.
+                let mut writer = None;
+                until("it reads the document", || {
+                    let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+                    writer = rustix::fs::open(&fifo, flags, Mode::empty()).ok();
+                    writer.is_some()
+                });
+                running.signal(signal);
+                until("the signal ends it", || !running.is_running());
+                running.wait().with_code(code);
+                drop(writer);
+            }
+        }
+    });
+}
+
+#[test]
+fn standard_input_is_read_for_one_document_only() {
+    Machine::with_directory(|machine| {
+        let folder = folder(machine, 1);
+        for arguments in [
+            args!["download", "--queue-json", "-", "--job-json", "-"].to_vec(),
+            submission(
+                machine,
+                &args![&folder, "--queue-json", "-", "--storage-profile-json", "-"],
+            ),
+        ] {
+            let mut command = machine.attachfs(arguments);
+            let profile = json!({
+                "storageProfileId": format!("sp-{HEX}"), "displayName": "here", "osFamily": "LINUX",
+                "fileSystemLocations": [],
+            });
+            let profile = machine.file("profile.json", profile.to_string());
+            command.stdin(fs::File::open(profile).unwrap());
+            let said = said(&mut command).with_code(2);
+            said.saying("standard input can be read only once");
+        }
     });
 }
 

@@ -2,6 +2,7 @@
 
 use std::io::Read as _;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use attachfs::{Error, Job, JobDocuments, JobNames, JobsAddress, NamedJobs, Queue, Task};
 
@@ -9,6 +10,9 @@ use crate::args::jobs::JobOptions;
 
 /// A document of the service is shorter.
 const LONGEST_DOCUMENT: u64 = 64 << 20;
+
+/// Whether a document was read from standard input.
+static INPUT_IS_READ: AtomicBool = AtomicBool::new(false);
 
 /// Whether a text is meant as an address of jobs, right or wrong.
 pub(super) fn is_job_address(text: &std::ffi::OsStr) -> bool {
@@ -21,6 +25,11 @@ pub(super) fn named(
     options: &JobOptions,
     store: Option<&str>,
 ) -> Result<NamedJobs, Error> {
+    let paths = [&options.queue_json, &options.job_json, &options.task_json];
+    let from_input = paths.into_iter().flatten().filter(|path| is_input(path));
+    if from_input.count() > 1 {
+        return Err(input_is_read());
+    }
     let documents = JobDocuments {
         queue: document(options.queue_json.as_deref(), Queue::from_json)?,
         job: document(options.job_json.as_deref(), Job::from_json)?,
@@ -40,7 +49,17 @@ pub(super) fn named(
     names.resolve()
 }
 
-/// Reads a document from a file, or from standard input if that is `-`.
+/// Whether standard input is meant.
+fn is_input(path: &Path) -> bool {
+    path == Path::new("-")
+}
+
+fn input_is_read() -> Error {
+    let advice = "give `-` for one document and files for the others";
+    Error::usage("standard input can be read only once").advise(advice)
+}
+
+/// Reads a document from a file, or from standard input if that is `-`. That is so once in the life of the program: the next one is refused.
 pub(super) fn document<T, E: std::error::Error + Send + Sync + 'static>(
     path: Option<&Path>,
     read: impl FnOnce(&[u8]) -> Result<T, E>,
@@ -49,8 +68,11 @@ pub(super) fn document<T, E: std::error::Error + Send + Sync + 'static>(
         return Ok(None);
     };
     let unread = |error| Error::usage(format!("cannot read {}", path.display())).because(error);
+    if is_input(path) && INPUT_IS_READ.swap(true, Ordering::Relaxed) {
+        return Err(input_is_read());
+    }
     let mut bytes = Vec::new();
-    let from: Box<dyn std::io::Read> = if path == Path::new("-") {
+    let from: Box<dyn std::io::Read> = if is_input(path) {
         Box::new(std::io::stdin().lock())
     } else {
         Box::new(std::fs::File::open(path).map_err(unread)?)

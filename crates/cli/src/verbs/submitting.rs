@@ -11,7 +11,9 @@ use attachfs::{
     Error, Findings, GatheredAssets, PathIsRequired, PreflightRequest, Submission, check_submission,
 };
 
-use self::preparing::{Sent, gather, named_queue, prepare, request, send, unknown, uploading};
+use self::preparing::{
+    Sent, Typed, gather, named_queue, prepare, request, send, unknown, uploading,
+};
 use super::manifest::hashing;
 use super::uploading::unfinished;
 use crate::args::Globals;
@@ -28,8 +30,9 @@ pub(super) async fn submit(globals: &Globals, args: Submit) -> Result<(), Failur
     if let Some(id) = &args.background_process {
         return background::go_on(globals, &args, id).await;
     }
+    let typed = Typed::read(&args)?;
     let shown = Shown::cancellable(globals.json);
-    let Some(prepared) = prepare(globals, &args, &shown)? else {
+    let Some(prepared) = prepare(globals, &args, typed, &shown)? else {
         return Ok(());
     };
     confirm(&prepared.assets, args.yes)?;

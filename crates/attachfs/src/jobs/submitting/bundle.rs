@@ -1,10 +1,10 @@
 //! A job bundle on this machine's disk.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use attachfs_durable::path_bytes;
+use attachfs_durable::{open_file, path_bytes};
 use attachfs_jobs::{
     BundleFile, BundleFiles, BundleParameter, BundleReferences, GivenParameters, JobBundle,
 };
@@ -12,6 +12,9 @@ use attachfs_paths::ForeignPath;
 
 use super::request::AssetRequest;
 use crate::error::{Doing as _, Error};
+
+/// A document of a bundle is shorter.
+const LONGEST_DOCUMENT: u64 = 64 << 20;
 
 /// A bundle that was read.
 #[derive(Default)]
@@ -35,13 +38,9 @@ impl Bundle {
             let mut pair = [None, None];
             for (place, end) in pair.iter_mut().zip(["json", "yaml"]) {
                 let path = folder.join(format!("{name}.{end}"));
-                match fs::read(&path) {
-                    Ok(bytes) => {
-                        *place = Some(bytes);
-                        files.push(path);
-                    }
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                    Err(error) => return Err(error).doing(|| cannot_read(&path)),
+                *place = read_document(folder, &path)?;
+                if place.is_some() {
+                    files.push(path);
                 }
             }
             contents.push(pair);
@@ -79,6 +78,33 @@ impl Bundle {
             references,
         })
     }
+}
+
+/// Reads a document of a bundle; nothing if there is none. Whoever wrote the bundle may be a stranger: a link that leads out of it, a pipe, a device
+/// and a file of more than [`LONGEST_DOCUMENT`] bytes are refused, and none of them is waited for.
+fn read_document(folder: &Path, path: &Path) -> Result<Option<Vec<u8>>, Error> {
+    let real = match fs::canonicalize(path) {
+        Ok(real) => real,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).doing(|| cannot_read(path)),
+    };
+    let folder = fs::canonicalize(folder).doing(|| cannot_read(folder))?;
+    if !real.starts_with(folder) {
+        let why = "it is a link that leads out of the job bundle";
+        return Err(Error::usage(format!("{}: {why}", cannot_read(path))));
+    }
+    let file = open_file(&real).map_err(|error| Error::usage(cannot_read(path)).because(error))?;
+    let mut bytes = Vec::new();
+    file.take(LONGEST_DOCUMENT + 1)
+        .read_to_end(&mut bytes)
+        .doing(|| cannot_read(path))?;
+    if bytes.len() as u64 > LONGEST_DOCUMENT {
+        return Err(Error::usage(format!(
+            "{} is longer than a document of a job bundle may be, {LONGEST_DOCUMENT} bytes",
+            path.display()
+        )));
+    }
+    Ok(Some(bytes))
 }
 
 fn cannot_read(path: &Path) -> String {

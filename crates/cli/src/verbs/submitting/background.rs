@@ -13,7 +13,7 @@ use attachfs::{
 };
 use serde_json::json;
 
-use super::preparing::{Sent, prepare, send};
+use super::preparing::{Sent, Typed, prepare, send};
 use crate::args::Globals;
 use crate::args::submit::Submit;
 use crate::exit::{self, Failure};
@@ -90,8 +90,7 @@ pub(super) async fn go_on(globals: &Globals, args: &Submit, id: &str) -> Result<
     let submission = BackgroundSubmission::open(&places().state, id)?;
     let _lock = submission.hold()?;
     attachfs::leave_terminal().context("cannot leave the terminal")?;
-    let shown = Shown::cancellable(globals.json);
-    let result = submitted(globals, args, &submission, &shown).await;
+    let result = submitted(globals, args, &submission).await;
     let status = match &result {
         Ok(sent) => SubmissionStatus {
             state: SubmissionState::Done,
@@ -116,9 +115,10 @@ async fn submitted(
     globals: &Globals,
     args: &Submit,
     submission: &BackgroundSubmission,
-    shown: &Shown,
 ) -> Result<Sent, Failure> {
-    let Some(prepared) = prepare(globals, args, shown)? else {
+    let typed = Typed::read(args)?;
+    let shown = Shown::cancellable(globals.json);
+    let Some(prepared) = prepare(globals, args, typed, &shown)? else {
         return Err(Error::usage("a dry run does not go on in the background").into());
     };
     let prepared = prepared.with_caches(args)?;

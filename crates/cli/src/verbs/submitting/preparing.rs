@@ -26,6 +26,26 @@ use crate::verbs::stores::create_or_open;
 /// What the call that is printed names where the document went to standard output.
 const SAVED_AS: &str = "attachments.json";
 
+/// What was typed, with the documents that it names. Reading them may wait for a pipe: it is to be done before anything listens for signals,
+/// so that one ends the program.
+pub(super) struct Typed {
+    request: AssetRequest,
+    /// `None` for a dry run.
+    place: Option<(SubmitPlace, String)>,
+}
+
+impl Typed {
+    pub(super) fn read(args: &Submit) -> Result<Self, Failure> {
+        let request = request(&args.assets, PathIsRequired::No)?;
+        let place = if args.dry_run {
+            None
+        } else {
+            Some(place(&args.place, args.snapshot_to.as_deref())?)
+        };
+        Ok(Self { request, place })
+    }
+}
+
 /// What is known before anything is sent.
 pub(super) struct Prepared {
     pub(super) request: AssetRequest,
@@ -56,14 +76,10 @@ pub(super) struct Sent {
 pub(super) fn prepare(
     globals: &Globals,
     args: &Submit,
+    typed: Typed,
     shown: &Shown,
 ) -> Result<Option<Prepared>, Failure> {
-    let request = request(&args.assets, PathIsRequired::No)?;
-    let place = if args.dry_run {
-        None
-    } else {
-        Some(place(&args.place, args.snapshot_to.as_deref())?)
-    };
+    let Typed { request, place } = typed;
     if let Some(output) = &args.output {
         attachfs::check_place_of_attachments(output)?;
     }
