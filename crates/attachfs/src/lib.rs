@@ -145,10 +145,10 @@ pub use fsck::{FsckReport, fsck};
 pub use inspect::{Inspection, ListedPath, cat, inspect, list};
 pub use jobs::{
     AssetRequest, BackgroundSubmission, Beginning, CheckFinding, ChosenBy, FetchPlan, FetchTo,
-    Finding, Findings, FoundFiles, GatheredAssets, GatheredRoot, InputFault, JobDocuments,
-    JobFiles, JobInspection, JobNames, JobRoot, JobRun, JobsListing, JobsRequest, JobsWith,
-    JobsWithout, LeftOut, ListedJobs, NamedJobs, PassedKey, PathIsRequired, Placed, PlacedPart,
-    PlacedParts, Placing, PlacingOptions, PlannedPlace, PreflightRequest, QueueInputs,
+    Finding, Findings, FoundFiles, GatheredAssets, GatheredRoot, GivenUpManifest, InputFault,
+    JobDocuments, JobFiles, JobInspection, JobNames, JobRoot, JobRun, JobsListing, JobsRequest,
+    JobsWith, JobsWithout, LeftOut, ListedJobs, NamedJobs, PassedKey, PathIsRequired, Placed,
+    PlacedPart, PlacedParts, Placing, PlacingOptions, PlannedPlace, PreflightRequest, QueueInputs,
     RootManifest, StepOutputs, StoredJob, StoredOutputs, Submission, SubmissionLock,
     SubmissionState, SubmissionStatus, SubmitOptions, SubmitPlace, SubmittedRoot, SyncReport,
     SyncRequest, SyncedJob, SyncedRoot, UnmappedPath, UnmappedRoot, check_place_of_attachments,
