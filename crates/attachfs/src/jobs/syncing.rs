@@ -333,9 +333,10 @@ impl Run<'_> {
 
     /// How often a manifest has failed that fails now, too.
     fn tries_now(&self, hash: &ContentHash) -> u32 {
-        let before = match self.request.retry_failed {
-            true => 0,
-            false => self.checkpoint.tries(hash),
+        let before = if self.request.retry_failed {
+            0
+        } else {
+            self.checkpoint.tries(hash)
         };
         before.saturating_add(1)
     }
