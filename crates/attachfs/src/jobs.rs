@@ -31,6 +31,6 @@ pub use submitting::{
     save_debug_snapshot, submit_assets, write_attachments,
 };
 pub use syncing::{
-    Beginning, JobsWith, JobsWithout, StoppedSync, SyncReport, SyncRequest, SyncedJob, SyncedRoot,
-    sync_outputs,
+    Beginning, GivenUpManifest, JobsWith, JobsWithout, StoppedSync, SyncReport, SyncRequest,
+    SyncedJob, SyncedRoot, sync_outputs,
 };

@@ -145,16 +145,17 @@ pub use fsck::{FsckReport, fsck};
 pub use inspect::{Inspection, ListedPath, cat, inspect, list};
 pub use jobs::{
     AssetRequest, BackgroundSubmission, Beginning, CheckFinding, ChosenBy, FetchPlan, FetchTo,
-    Finding, Findings, FoundFiles, FrameRange, GatheredAssets, GatheredRoot, InputFault,
-    JobDocuments, JobFiles, JobInspection, JobNames, JobRoot, JobRun, JobsDiff, JobsListing,
-    JobsRequest, JobsWith, JobsWithout, LeftOut, ListedJobs, NamedJobs, PassedKey, PathIsRequired,
-    Placed, PlacedPart, PlacedParts, Placing, PlacingOptions, PlannedPlace, PreflightRequest,
-    QueueInputs, RootDiff, RootManifest, SequenceDiff, SequenceFrames, Side, StepOutputs,
-    StoredJob, StoredOutputs, Submission, SubmissionLock, SubmissionState, SubmissionStatus,
-    SubmitOptions, SubmitPlace, SubmittedRoot, SyncReport, SyncRequest, SyncedJob, SyncedRoot,
-    UnmappedPath, UnmappedRoot, check_place_of_attachments, check_submission, compare_jobs,
-    create_job_call, fetch_planned, find_job_files, find_root_manifests, gather_assets, list_jobs,
-    plan_fetch, save_debug_snapshot, submit_assets, sync_outputs, write_attachments,
+    Finding, Findings, FoundFiles, FrameRange, GatheredAssets, GatheredRoot, GivenUpManifest,
+    InputFault, JobDocuments, JobFiles, JobInspection, JobNames, JobRoot, JobRun, JobsDiff,
+    JobsListing, JobsRequest, JobsWith, JobsWithout, LeftOut, ListedJobs, NamedJobs, PassedKey,
+    PathIsRequired, Placed, PlacedPart, PlacedParts, Placing, PlacingOptions, PlannedPlace,
+    PreflightRequest, QueueInputs, RootDiff, RootManifest, SequenceDiff, SequenceFrames, Side,
+    StepOutputs, StoredJob, StoredOutputs, Submission, SubmissionLock, SubmissionState,
+    SubmissionStatus, SubmitOptions, SubmitPlace, SubmittedRoot, SyncReport, SyncRequest,
+    SyncedJob, SyncedRoot, UnmappedPath, UnmappedRoot, check_place_of_attachments,
+    check_submission, compare_jobs, create_job_call, fetch_planned, find_job_files,
+    find_root_manifests, gather_assets, list_jobs, plan_fetch, save_debug_snapshot, submit_assets,
+    sync_outputs, write_attachments,
 };
 pub use layering::{AddReport, LayersReport, add, layers};
 pub use left::{Uncommitted, uncommitted_in};

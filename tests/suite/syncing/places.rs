@@ -11,6 +11,7 @@ use crate::machine::{Machine, on_both_stores};
 on_both_stores![
     a_root_without_a_place_is_told_and_placed_once_it_has_one,
     the_output_that_was_written_last_has_a_path,
+    names_of_one_manifest_that_differ_in_case_are_all_placed,
     what_stands_in_the_way_is_treated_as_the_conflict_mode_says,
 ];
 
@@ -111,6 +112,21 @@ fn the_output_that_was_written_last_has_a_path(machine: &Machine) {
     );
     let windows = placed(&machine.path("windows"));
     assert_eq!(windows, files([("frame.exr", "frame.exr")]));
+}
+
+fn names_of_one_manifest_that_differ_in_case_are_all_placed(machine: &Machine) {
+    let farm = Farm::of(machine);
+    farm.publish(&Output {
+        root: "C:\\proj",
+        files: &[("Frame.EXR", "one"), ("frame.exr", "two")],
+        ..Output::default()
+    });
+    let all = of(machine, &farm.address(), &[]);
+    run(machine, mapping(all, machine, "C:\\proj", "windows"), 0);
+    assert_eq!(
+        placed(&machine.path("windows")),
+        files([("Frame.EXR", "one"), ("frame.exr", "two")])
+    );
 }
 
 fn what_stands_in_the_way_is_treated_as_the_conflict_mode_says(machine: &Machine) {

@@ -18,29 +18,32 @@ mod request;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::SystemTime;
 
 use attachfs_jobs::{
-    FarmId, JobId, JobPart, JobsAddress, ListedOutput, OutputReader, Outputs, QueueId, ReadError,
-    StorageProfileId, Which,
+    FarmId, JobId, JobPart, JobsAddress, ListedOutput, OutputReader, Outputs, QueueId,
+    SessionActionId, StorageProfileId, Which,
 };
 use attachfs_manifest::ContentHash;
-use attachfs_store::{ListStore, ManifestStore, Reach, StoreError};
-use attachfs_transfer::{DownloadOptions, Progress, Sources, error_chain};
+use attachfs_store::{ListStore, ManifestStore};
+use attachfs_transfer::{DownloadOptions, Failed, Progress, Sources, TransferError, error_chain};
 use tokio_util::sync::CancellationToken;
 
-use self::batches::{Placer, batches};
+use self::batches::{Batch, Placer, batches, concerns_all};
 use self::checkpoint::{Checkpoint, MOST_TRIES, OVERLAP, Owner, Waiting, Why};
-use self::items::{Item, fingerprint, keep_latest, tally_of};
+use self::items::{Item, Lost, fingerprint, hash_of, keep_latest, key_of, tally_of};
 use self::report::count;
+use self::request::queue_of;
 use crate::cancel::Cancellable;
 use crate::download::nearby;
 use crate::error::{Classified as _, Doing as _, Error};
 use crate::places::Places;
 use crate::store::OpenStore;
 
-pub use report::{JobsWith, JobsWithout, StoppedSync, SyncReport, SyncedJob, SyncedRoot};
+pub use report::{
+    GivenUpManifest, JobsWith, JobsWithout, StoppedSync, SyncReport, SyncedJob, SyncedRoot,
+};
 pub use request::{Beginning, SyncRequest};
 
 /// The directory of checkpoints, in that of the user's state.
@@ -94,6 +97,8 @@ async fn sync(
         },
         now: SystemTime::now(),
         started_jobs: HashSet::new(),
+        failures: Vec::new(),
+        actions: HashSet::new(),
     };
     run.begin()?;
     let new = run.list(&*store.store, farm, queue).await?;
@@ -116,21 +121,10 @@ async fn sync(
             nearby: nearby(store, places),
         };
         run.place(&items, sources, progress).await?;
-        run.checkpoint.write()?;
     }
+    run.note_failures();
+    run.checkpoint.write()?;
     Ok(run.report)
-}
-
-/// The queue that is meant, or that of the job.
-fn queue_of(address: &JobsAddress) -> Result<(FarmId, QueueId), Error> {
-    match address {
-        JobsAddress::Queue(farm, queue) => Ok((*farm, *queue)),
-        JobsAddress::Job(job) => Ok((job.farm, job.queue)),
-        JobsAddress::All | JobsAddress::Farm(_) => {
-            Err(Error::usage(format!("{address} names no queue"))
-                .advise("say which with --farm and --queue"))
-        }
-    }
 }
 
 struct Run<'a> {
@@ -140,6 +134,10 @@ struct Run<'a> {
     now: SystemTime,
     /// Jobs of which something was done before.
     started_jobs: HashSet<JobId>,
+    /// Manifests that failed in this run, and why.
+    failures: Vec<(ListedOutput, ContentHash, String)>,
+    /// Session actions whose outputs are placed now.
+    actions: HashSet<(JobId, SessionActionId)>,
 }
 
 impl Run<'_> {
@@ -252,9 +250,14 @@ impl Run<'_> {
         }
         let profile = self.profile(&job);
         match self.checkpoint.waiting(&hash).map(|of| &of.why) {
-            Some(Why::Failed { tries, .. }) if *tries >= MOST_TRIES => {
+            Some(Why::Failed { tries, error }) if *tries >= MOST_TRIES => {
                 if !self.request.retry_failed {
-                    self.report.given_up_manifests += 1;
+                    self.report.give_up(GivenUpManifest {
+                        job,
+                        name: known.and_then(|job| job.name.clone()),
+                        key: key_of(one),
+                        error: error.clone(),
+                    });
                     return false;
                 }
             }
@@ -318,32 +321,41 @@ impl Run<'_> {
         Ok(items)
     }
 
-    /// A manifest could not be placed as a whole.
+    /// A manifest could not be placed as a whole. That a try of it is used is [noted](Self::note_failures) when the run ends by itself.
     fn fail(&mut self, one: &ListedOutput, hash: ContentHash, failed: Vec<(String, String)>) {
-        let job = one.key.place.job;
+        let error = failed.first().map(|(_, why)| why.clone());
+        self.failures.push((*one, hash, error.unwrap_or_default()));
+        let of = self.job(one.key.place.job);
+        for (path, why) in failed {
+            of.fail(path, why);
+        }
+    }
+
+    /// How often a manifest has failed that fails now, too.
+    fn tries_now(&self, hash: &ContentHash) -> u32 {
         let before = if self.request.retry_failed {
             0
         } else {
-            self.checkpoint.tries(&hash)
+            self.checkpoint.tries(hash)
         };
-        let tries = before.saturating_add(1);
-        let error = failed.first().map(|(_, why)| why.clone());
-        let waiting = Waiting {
-            key: key_of(one),
-            job,
-            why: Why::Failed {
-                tries,
-                error: error.unwrap_or_default(),
-            },
-        };
-        if !self.request.dry_run {
-            self.checkpoint.set_waiting(hash, waiting);
-        }
-        let of = self.job(job);
-        of.tries = of.tries.max(tries);
-        of.given_up |= tries >= MOST_TRIES;
-        for (path, why) in failed {
-            of.fail(path, why);
+        before.saturating_add(1)
+    }
+
+    fn note_failures(&mut self) {
+        for (one, hash, error) in std::mem::take(&mut self.failures) {
+            let tries = self.tries_now(&hash);
+            let job = one.key.place.job;
+            let of = self.job(job);
+            of.tries = of.tries.max(tries);
+            of.given_up |= tries >= MOST_TRIES;
+            let waiting = Waiting {
+                key: key_of(&one),
+                job,
+                why: Why::Failed { tries, error },
+            };
+            if !self.request.dry_run {
+                self.checkpoint.set_waiting(hash, waiting);
+            }
         }
     }
 
@@ -400,37 +412,74 @@ impl Run<'_> {
             },
             progress,
         };
-        let mut actions = HashSet::new();
+        let mut failed: BTreeMap<usize, Vec<Failed>> = BTreeMap::new();
         for numbers in batches(items) {
             let placed = placer.place(items, numbers.clone()).await;
-            let mut batch = match placed {
-                Ok(batch) => batch,
-                Err(source) => {
-                    self.checkpoint.write()?;
-                    let class = source.class();
-                    let report = Box::new(std::mem::take(&mut self.report));
-                    return Err(Error::of(class, StoppedSync { report, source }));
-                }
-            };
-            count(&mut self.report, &batch.report.summary);
-            self.report.copied.append(&mut batch.report.copied);
-            self.report.left.append(&mut batch.report.left);
+            failed.extend(self.counted(placed)?);
             for number in numbers {
-                let item = &items[number];
-                if let Some(failed) = batch.failed.remove(&number) {
-                    let failed = failed.into_iter().map(|of| (of.path, of.error));
-                    self.fail(&item.listed, item.hash, failed.collect());
-                } else if item.unmapped.count > 0 {
-                    self.checkpoint.set_waiting(item.hash, unmapped(item));
-                } else {
-                    self.checkpoint.set_done(item.hash, item.job());
-                    actions.insert((item.job(), item.listed.key.action));
+                if items[number].replaced.is_empty() && !failed.contains_key(&number) {
+                    self.done(&items[number]);
                 }
             }
-            self.report.downloaded_session_actions = actions.len() as u64;
             self.checkpoint.write_at_times()?;
         }
+        let mut lost = Lost::new();
+        for (number, of) in &failed {
+            let is_given_up = self.tries_now(&items[*number].hash) >= MOST_TRIES;
+            let item = &items[*number];
+            item.note_lost(&item.placed, of, is_given_up, &mut lost);
+        }
+        // The later ones first: each is placed where those behind it are given up. One that waits for them is not noted.
+        let replaced = items.iter().enumerate().rev();
+        for (number, item) in replaced.filter(|(_, item)| !item.replaced.is_empty()) {
+            let (instead, waits) = item.instead(&mut lost);
+            let placed = placer.place_all([(number, &*instead)]).await;
+            for (_, more) in self.counted(placed)? {
+                item.note_lost(&instead, &more, false, &mut lost);
+                failed.entry(number).or_default().extend(more);
+            }
+            if !waits && !failed.contains_key(&number) {
+                self.done(item);
+            }
+        }
+        for (number, of) in failed {
+            let item = &items[number];
+            let of = of.into_iter().map(|of| (of.path, of.error));
+            self.fail(&item.listed, item.hash, of.collect());
+        }
         Ok(())
+    }
+
+    /// Counts what was placed, and gives back what failed. If the run ends here, what is done is written.
+    fn counted(
+        &mut self,
+        placed: Result<Batch, TransferError>,
+    ) -> Result<HashMap<usize, Vec<Failed>>, Error> {
+        let mut batch = match placed {
+            Ok(batch) => batch,
+            Err(source) => {
+                self.checkpoint.write()?;
+                let class = source.class();
+                let report = Box::new(std::mem::take(&mut self.report));
+                return Err(Error::of(class, StoppedSync { report, source }));
+            }
+        };
+        count(&mut self.report, &batch.report.summary);
+        self.report.copied.append(&mut batch.report.copied);
+        self.report.left.append(&mut batch.report.left);
+        Ok(batch.failed)
+    }
+
+    /// Everything of a manifest that has a place is placed.
+    fn done(&mut self, item: &Item) {
+        if item.unmapped.count > 0 {
+            self.checkpoint.set_waiting(item.hash, item.unmapped());
+            return;
+        }
+        self.checkpoint.set_done(item.hash, item.job());
+        if self.actions.insert((item.job(), item.listed.key.action)) {
+            self.report.downloaded_session_actions += 1;
+        }
     }
 }
 
@@ -440,43 +489,4 @@ struct JobState {
     is_started: bool,
     wanted: bool,
     no_profile: bool,
-}
-
-fn unmapped(item: &Item) -> Waiting {
-    Waiting {
-        key: key_of(&item.listed),
-        job: item.job(),
-        why: Why::Unmapped {
-            root: item.root.clone(),
-            location: item.location.clone(),
-            rules: item.rules.clone(),
-            files: item.unmapped.count,
-            bytes: item.unmapped.bytes,
-        },
-    }
-}
-
-fn key_of(one: &ListedOutput) -> String {
-    let key = one.key.manifest_key();
-    key.unwrap_or_else(|error| unreachable!("it was read from a key: {error}"))
-        .to_string()
-}
-
-fn hash_of(one: &ListedOutput) -> ContentHash {
-    ContentHash::of(key_of(one).as_bytes())
-}
-
-/// Whether no other manifest could be read either.
-fn concerns_all(error: &ReadError) -> bool {
-    match error {
-        ReadError::Store { source, .. } => !matches!(
-            source,
-            StoreError::NotFound { .. }
-                | StoreError::Denied {
-                    reach: Reach::Unknown,
-                    ..
-                }
-        ),
-        _ => false,
-    }
 }

@@ -28,8 +28,10 @@ use super::since::parse_since;
 
 The first run fetches everything unless --since says otherwise (`deadline queue sync-output` begins with what comes later). Files whose
 root has no place here are listed and counted, and not placed: the program then exits with 16, or with 13 if something failed too.
-With --json one document, in which `downloaded_files`, `downloaded_bytes`, `downloaded_session_actions`,
-`jobs_with_downloads`, `jobs_without_downloads` and `unmapped_paths` (jobs with such paths) are those of the deadline client."
+What failed five times is passed over and named, with 13, until --retry-failed.
+With --json one document, in which `downloaded_files`, `downloaded_bytes`, `downloaded_session_actions` and `unmapped_paths` (jobs with
+such paths) are those of the deadline client. `jobs_with_downloads` and `jobs_without_downloads` have its names, but no `completed`,
+`inactive` and `not_using_job_attachments`: keys in the store do not say that."
 )]
 pub(crate) struct SyncOutput {
     /// deadline://FARM/QUEUE[/JOB[/STEP[/TASK]]].

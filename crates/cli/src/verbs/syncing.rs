@@ -85,6 +85,18 @@ fn print(globals: &Globals, report: &SyncReport) -> anyhow::Result<()> {
             of.tries
         ));
     }
+    if !report.given_up.is_empty() {
+        output::remark(&format!(
+            "{} that failed five times passed over, so files are missing: --retry-failed tries again",
+            output::count(report.given_up_manifests, "manifest")
+        ));
+    }
+    if report.foreign_keys > 0 {
+        output::remark(&format!(
+            "{} among the outputs that are no keys of outputs are passed over",
+            output::count(report.foreign_keys, "key")
+        ));
+    }
     if globals.json {
         output::print_json(report)
     } else {
@@ -169,6 +181,13 @@ fn summary(report: &SyncReport) -> String {
             text += &format!("           {} {what}\n", output::count(number, "job"));
         }
     }
+    text += &output::listed(&report.given_up, |of| {
+        let job = of.job.to_string();
+        let name = of.name.as_deref().map(output::line_of);
+        let job = name.map_or_else(|| job.clone(), |name| format!("{name} ({job})"));
+        let (key, error) = (output::line_of(&of.key), output::line_of(&of.error));
+        format!("given up   {key} of {job}: {error}\n")
+    });
     if report.given_up_manifests > 0 {
         text += &format!(
             "given up   {}: --retry-failed tries again\n",

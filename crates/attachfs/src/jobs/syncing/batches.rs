@@ -5,16 +5,18 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use attachfs_durable::path_bytes;
+use attachfs_jobs::ReadError;
 use attachfs_manifest::{EscapedBytes, Snapshot, merge};
+use attachfs_store::{Reach, StoreError};
 use attachfs_transfer::{
     Copied, DownloadError, DownloadOptions, DownloadReport, DownloadStopped, Failed, Progress,
     Remark, Sources, TransferError, Wanted, download, error_chain,
 };
 
-use super::items::Item;
+use super::items::{Item, whole};
 
 /// What is placed before it is noted: so much is looked at again after a kill.
 const BATCH_FILES: u64 = 1000;
@@ -65,9 +67,18 @@ impl Placer<'_> {
         items: &[Item],
         numbers: Range<usize>,
     ) -> Result<Batch, TransferError> {
+        let of_all = numbers.map(|number| (number, &*items[number].placed));
+        self.place_all(of_all).await
+    }
+
+    /// Places something of manifests, each with its number.
+    pub(crate) async fn place_all<'i>(
+        &self,
+        wanted: impl IntoIterator<Item = (usize, &'i [(PathBuf, Snapshot)])>,
+    ) -> Result<Batch, TransferError> {
         let mut folders: BTreeMap<&Path, Vec<(usize, &Snapshot)>> = BTreeMap::new();
-        for number in numbers {
-            for (folder, snapshot) in &items[number].placed {
+        for (number, placed) in wanted {
+            for (folder, snapshot) in placed {
                 if !snapshot.is_empty() {
                     let of_folder = folders.entry(folder).or_default();
                     of_folder.push((number, snapshot));
@@ -139,12 +150,21 @@ fn concerns_folder(error: &TransferError) -> bool {
     }
 }
 
+/// Whether no other manifest could be read either.
+pub(crate) fn concerns_all(error: &ReadError) -> bool {
+    let ReadError::Store { source, .. } = error else {
+        return false;
+    };
+    match source {
+        StoreError::Unreachable { .. } | StoreError::Setting { .. } => true,
+        StoreError::Denied { reach, .. } => *reach == Reach::Everything,
+        _ => false,
+    }
+}
+
 impl Batch {
     fn add(&mut self, folder: &Path, report: DownloadReport, layers: &[(usize, &Snapshot)]) {
-        let whole = |path: &str| {
-            let folder = EscapedBytes(path_bytes(folder)).to_string();
-            format!("{}/{path}", folder.trim_end_matches('/'))
-        };
+        let whole = |path: &str| whole(folder, path);
         let paths: HashSet<&str> = report.summary.errors.iter().map(|of| &*of.path).collect();
         for (number, snapshot) in layers.iter().filter(|_| !paths.is_empty()) {
             let entries = snapshot.entries().map(|(path, _)| path.to_string());

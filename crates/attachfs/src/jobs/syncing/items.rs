@@ -5,18 +5,20 @@
 //!     all new manifests     -- by local path  -->    the one that was written last keeps the path
 //! ```
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use attachfs_durable::slashed_bytes;
+use attachfs_durable::{path_bytes, slashed_bytes};
 use attachfs_jobs::{JobId, ListedOutput, OutputManifest, StorageProfileId};
 use attachfs_manifest::{
-    ContentHash, FoldedName, LinkTarget, ManifestPath, Node, PathRef, Snapshot, SnapshotError,
+    ContentHash, EscapedBytes, FoldedName, LinkTarget, ManifestPath, Node, PathRef, Snapshot,
+    SnapshotError,
 };
 use attachfs_paths::PathFormat;
-use attachfs_transfer::Tally;
+use attachfs_transfer::{Failed, Tally};
 
+use super::checkpoint::{Waiting, Why};
 use crate::jobs::placing::{Placed, PlacedParts, Placing};
 
 /// A new manifest.
@@ -30,6 +32,8 @@ pub(crate) struct Item {
     modified: Option<SystemTime>,
     /// What goes where; without what later manifests replace, once that was [left out](keep_latest).
     pub(crate) placed: Vec<(PathBuf, Snapshot)>,
+    /// What later manifests replace.
+    pub(crate) replaced: Vec<(PathBuf, Snapshot)>,
     pub(crate) unmapped: Tally,
     /// What the rules made of the root.
     pub(crate) rules: String,
@@ -54,6 +58,7 @@ impl Item {
             location: said.location,
             modified: output.modified,
             placed,
+            replaced: Vec::new(),
             unmapped,
         })
     }
@@ -154,44 +159,120 @@ fn depth(below: &[u8]) -> usize {
 }
 
 /// Puts manifests in the order in which they were written, and leaves out of each what a later one has at the same path here. Paths of a
-/// root of Windows are the same if they differ in case only.
+/// root of Windows are the same if they differ in case only; of one manifest nothing is left out, whatever its paths are.
 pub(crate) fn keep_latest(items: &mut [Item]) {
     items.sort_by_key(|item| (item.modified, item.listed.key.place.task.is_some()));
-    let mut last: HashMap<ContentHash, (usize, usize)> = HashMap::new();
+    let mut last: HashMap<ContentHash, usize> = HashMap::new();
     for (number, item) in items.iter().enumerate() {
         for (folder, snapshot) in &item.placed {
             let place = Place::of(folder, &item.root);
-            for (entry, (path, node)) in snapshot.entries().enumerate() {
-                if !node.is_dir() {
-                    last.insert(place.key(path), (number, entry));
-                }
+            for (path, _) in snapshot.entries().filter(|(_, node)| !node.is_dir()) {
+                last.insert(place.key(path), number);
             }
         }
     }
     for (number, item) in items.iter_mut().enumerate() {
-        let root = &item.root;
         for (folder, snapshot) in &mut item.placed {
-            let place = Place::of(folder, root);
-            let mut is_last = vec![true; snapshot.len()];
-            for (entry, (path, node)) in snapshot.entries().enumerate() {
-                if !node.is_dir() {
-                    is_last[entry] = last.get(&place.key(path)) == Some(&(number, entry));
-                }
-            }
-            if is_last.contains(&false) {
-                let lost: Vec<ManifestPath> = snapshot
-                    .entries()
-                    .zip(&is_last)
-                    .filter(|(_, is_last)| !**is_last)
-                    .map(|((path, _), _)| path.to_owned())
-                    .collect();
-                *snapshot = snapshot.filter(|path, _| {
+            let place = Place::of(folder, &item.root);
+            let is_replaced = |key| last.get(&key).is_some_and(|last| *last != number);
+            let files = snapshot.entries().filter(|(_, node)| !node.is_dir());
+            let lost: Vec<ManifestPath> = files
+                .filter(|(path, _)| is_replaced(place.key(*path)))
+                .map(|(path, _)| path.to_owned())
+                .collect();
+            if !lost.is_empty() {
+                let is_lost = |path: PathRef<'_>| {
                     let found = lost.binary_search_by(|lost| lost.borrowed().cmp(&path));
-                    found.is_err()
-                });
+                    found.is_ok()
+                };
+                let replaced = snapshot.filter(|path, _| is_lost(path));
+                *snapshot = snapshot.filter(|path, _| !is_lost(path));
+                item.replaced.push((folder.clone(), replaced));
             }
         }
     }
+}
+
+/// The paths here that failed, by their keys, and whether what should be there is given up.
+pub(crate) type Lost = HashMap<ContentHash, bool>;
+
+impl Item {
+    /// Notes which paths of what was placed of it these failures are of, be it by a directory above.
+    pub(crate) fn note_lost(
+        &self,
+        placed: &[(PathBuf, Snapshot)],
+        failed: &[Failed],
+        is_given_up: bool,
+        lost: &mut Lost,
+    ) {
+        let paths: HashSet<&str> = failed.iter().map(|of| of.path.as_str()).collect();
+        for (folder, snapshot) in placed {
+            let place = Place::of(folder, &self.root);
+            for (path, _) in snapshot.entries().filter(|(_, node)| !node.is_dir()) {
+                let whole = whole(folder, &path.to_string());
+                let above = whole.match_indices('/').map(|(at, _)| &whole[..at]);
+                if above.chain([&*whole]).any(|path| paths.contains(path)) {
+                    lost.insert(place.key(path), is_given_up);
+                }
+            }
+        }
+    }
+
+    /// What is placed after all, since what replaced it is given up; and whether something else of it waits for what replaced it.
+    pub(crate) fn instead(&self, lost: &mut Lost) -> (Vec<(PathBuf, Snapshot)>, bool) {
+        let (mut instead, mut waits) = (Vec::new(), false);
+        for (folder, snapshot) in &self.replaced {
+            let place = Place::of(folder, &self.root);
+            let mut mine = HashSet::new();
+            for (path, _) in snapshot.entries().filter(|(_, node)| !node.is_dir()) {
+                let key = place.key(path);
+                match lost.get(&key) {
+                    Some(true) => {
+                        mine.insert(key);
+                    }
+                    Some(false) => waits = true,
+                    None => {}
+                }
+            }
+            if !mine.is_empty() {
+                let of_mine = snapshot.filter(|path, _| mine.contains(&place.key(path)));
+                instead.push((folder.clone(), of_mine));
+                lost.retain(|key, _| !mine.contains(key));
+            }
+        }
+        (instead, waits)
+    }
+
+    /// What is noted of it if files of it have no place here.
+    pub(crate) fn unmapped(&self) -> Waiting {
+        Waiting {
+            key: key_of(&self.listed),
+            job: self.job(),
+            why: Why::Unmapped {
+                root: self.root.clone(),
+                location: self.location.clone(),
+                rules: self.rules.clone(),
+                files: self.unmapped.count,
+                bytes: self.unmapped.bytes,
+            },
+        }
+    }
+}
+
+/// A path below a folder, as failures name it.
+pub(crate) fn whole(folder: &Path, path: &str) -> String {
+    let folder = EscapedBytes(path_bytes(folder)).to_string();
+    format!("{}/{path}", folder.trim_end_matches('/'))
+}
+
+pub(crate) fn key_of(one: &ListedOutput) -> String {
+    let key = one.key.manifest_key();
+    key.unwrap_or_else(|error| unreachable!("it was read from a key: {error}"))
+        .to_string()
+}
+
+pub(crate) fn hash_of(one: &ListedOutput) -> ContentHash {
+    ContentHash::of(key_of(one).as_bytes())
 }
 
 /// A folder whose paths are compared.

@@ -44,6 +44,10 @@ pub struct SyncReport {
     pub earlier_manifests: u64,
     /// Manifests that failed five times and are not tried any more.
     pub given_up_manifests: u64,
+    /// Which these are, and why each failed at last.
+    pub given_up: Vec<GivenUpManifest>,
+    /// The option that tries them again, if there are any.
+    pub retry_with: Option<&'static str>,
     /// Keys in the folders of jobs that are none of an output.
     pub foreign_keys: u64,
     /// The jobs with something new, unmapped or failed.
@@ -52,6 +56,19 @@ pub struct SyncReport {
     pub copied: Vec<Copied>,
     /// Files that were left since something else is in their place, in whole paths.
     pub left: Vec<Remark>,
+}
+
+/// A manifest that is not tried any more.
+#[derive(Debug, Clone, Serialize)]
+pub struct GivenUpManifest {
+    /// Whose it is.
+    pub job: JobId,
+    /// What people call the job, if that is known.
+    pub name: Option<String>,
+    /// Its key.
+    pub key: String,
+    /// Why it failed at last.
+    pub error: String,
 }
 
 /// Jobs that had something new.
@@ -108,9 +125,15 @@ pub struct SyncedRoot {
 }
 
 impl SyncReport {
-    /// Whether something failed.
+    pub(crate) fn give_up(&mut self, given_up: GivenUpManifest) {
+        self.given_up_manifests += 1;
+        self.given_up.push(given_up);
+        self.retry_with = Some("--retry-failed");
+    }
+
+    /// Whether something failed, now or so often that it is given up.
     pub fn has_failed(&self) -> bool {
-        self.jobs.values().any(|job| !job.errors.is_empty())
+        !self.given_up.is_empty() || self.jobs.values().any(|job| !job.errors.is_empty())
     }
 
     /// Whether files have no place here.

@@ -3,12 +3,25 @@
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use attachfs_jobs::{ClientCheckpoint, Job};
+use attachfs_jobs::{ClientCheckpoint, FarmId, Job, JobsAddress, QueueId};
 use attachfs_transfer::{Conflict, Permissions};
 
+use crate::error::Error;
 use crate::jobs::naming::NamedJobs;
 use crate::jobs::placing::Placing;
 use crate::manifest::Hashing;
+
+/// The queue that is meant, or that of the job.
+pub(crate) fn queue_of(address: &JobsAddress) -> Result<(FarmId, QueueId), Error> {
+    match address {
+        JobsAddress::Queue(farm, queue) => Ok((*farm, *queue)),
+        JobsAddress::Job(job) => Ok((job.farm, job.queue)),
+        JobsAddress::All | JobsAddress::Farm(_) => {
+            Err(Error::usage(format!("{address} names no queue"))
+                .advise("say which with --farm and --queue"))
+        }
+    }
+}
 
 /// A run that places what is new.
 #[derive(Debug)]

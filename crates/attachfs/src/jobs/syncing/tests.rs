@@ -18,7 +18,7 @@ use attachfs_manifest::{
 use attachfs_session::StoreSettings;
 use attachfs_store::{
     ChunkStore, Folder, Listed, ManifestKey, MemoryStore, Metadata, ObjectMeta, ObjectPart, Page,
-    Payload, PutOutcome, S3Access, Store, StoreAddress, StoredManifest,
+    Payload, PutOutcome, S3Access, Store, StoreAddress, StoreError, StoredManifest,
 };
 use attachfs_transfer::{Conflict, Permissions, Silent};
 use bytes::Bytes;
