@@ -296,7 +296,8 @@ fn a_session_that_shows_manifests_is_described_as_before() {
         assert!(!other.path().join(part).exists(), "{part}");
     }
     session.discard().unwrap();
-    assert_eq!(fs::read_dir(other.path()).unwrap().count(), 0);
+    let gone = Session::read_meta(other.path());
+    assert!(matches!(gone, Err(SessionError::Missing(_))), "{gone:?}");
 }
 
 #[test]
