@@ -256,6 +256,17 @@ fn an_unmount_commits_and_hands_over_the_manifest(machine: &Machine) {
     assert!(!mount.session_dir.exists());
     assert_eq!(machine.sessions(), [] as [PathBuf; 0]);
 
+    // What AWS's library reads has what is new, and nothing else.
+    let mount = machine.mount(args![&manifest], "mnt");
+    fs::write(mount.dir.join("new"), "for them").unwrap();
+    let umount = args!["umount", "-o", &out, "--format", "2023-03-03", &mount.dir];
+    machine.ok(umount);
+    let handed = machine.json(args!["inspect", &out]);
+    assert_eq!(
+        (&handed["format"], &handed["files"]),
+        (&json!("2023-03-03"), &json!(1))
+    );
+
     // A file that cannot be written loses nothing.
     let mount = machine.mount(args![&manifest], "mnt");
     fs::write(mount.dir.join("new"), "newer").unwrap();
@@ -436,16 +447,21 @@ fn a_run_hands_over_its_manifest(machine: &Machine) {
         &out,
         "--publish",
         "mine/out",
+        "--format",
+        "2023-03-03",
         "--",
         "sh",
         "-c",
         "echo new > new"
     ];
-    let said = machine.json(run);
-    let session = said["session"].as_str().unwrap();
-    let bytes = &machine.published(session)[0].1;
-    assert_eq!(&fs::read(&out).unwrap(), bytes);
-    assert_eq!(&stored(machine, "mine/out"), bytes);
+    machine.json(run);
+    let bytes = fs::read(&out).unwrap();
+    assert_eq!(stored(machine, "mine/out"), bytes);
+    let handed = machine.json(args!["inspect", &out]);
+    assert_eq!(
+        (&handed["format"], &handed["files"]),
+        (&json!("2023-03-03"), &json!(1))
+    );
     assert_eq!(machine.sessions(), [] as [PathBuf; 0]);
 }
 

@@ -178,31 +178,41 @@ fn holes_lengths_and_times_are_those_of_what_the_kernel_keeps() {
 
 #[test]
 fn a_file_that_is_cut_to_the_length_it_has_keeps_the_time_that_the_kernel_shows() {
-    keeping(|machine, mount| {
-        let paths = ["big", "part", "all"];
-        let at = |name: &str| mount.dir.join(name);
-        fs::write(at("all"), "all of it").unwrap();
-        let part = OpenOptions::new().write(true).open(at("part")).unwrap();
-        part.write_all_at(b"PART", 100_000).unwrap();
-        drop(part);
-        let time = |path: &str| fs::metadata(at(path)).unwrap().modified().unwrap();
-        for path in paths {
-            let cut = "import os, sys; os.truncate(sys.argv[1], os.stat(sys.argv[1]).st_size)";
-            let old = time(path);
-            until("the clock of files goes on", || {
-                fs::write(at("clock"), "").unwrap();
-                time("clock") > old + Duration::from_millis(2)
-            });
-            let mut python = machine.command("python3");
-            said(python.args(["-c", cut]).arg(at(path))).with_code(0);
-        }
-        let shown = paths.map(|path| micros(time(path)));
-        commit(machine, mount, &[]);
-        let published = writers::seen(machine, &mount.session, |dir| {
-            paths.map(|path| micros(fs::metadata(dir.join(path)).unwrap().modified().unwrap()))
-        });
-        assert_eq!(published, shown);
+    // Where another program's sync(2) falls between a write and its close, the kernel sends the time and the bytes at once, and the time
+    // of the bytes may be the later one. Without the rule that is tested each try fails.
+    let is_kept = (0..5).any(|_| {
+        let mut times = None;
+        keeping(|machine, mount| times = Some(times_of_cut_files(machine, mount)));
+        times.is_none_or(|(shown, published)| shown == published)
     });
+    assert!(is_kept);
+}
+
+/// The times that the mount shows of files that were cut to the length that they had, and those that a commit publishes.
+fn times_of_cut_files(machine: &Machine, mount: &Mount) -> ([u128; 3], [u128; 3]) {
+    let paths = ["big", "part", "all"];
+    let at = |name: &str| mount.dir.join(name);
+    fs::write(at("all"), "all of it").unwrap();
+    let part = OpenOptions::new().write(true).open(at("part")).unwrap();
+    part.write_all_at(b"PART", 100_000).unwrap();
+    drop(part);
+    let time = |path: &str| fs::metadata(at(path)).unwrap().modified().unwrap();
+    for path in paths {
+        let cut = "import os, sys; os.truncate(sys.argv[1], os.stat(sys.argv[1]).st_size)";
+        let old = time(path);
+        until("the clock of files goes on", || {
+            fs::write(at("clock"), "").unwrap();
+            time("clock") > old + Duration::from_millis(2)
+        });
+        let mut python = machine.command("python3");
+        said(python.args(["-c", cut]).arg(at(path))).with_code(0);
+    }
+    let shown = paths.map(|path| micros(time(path)));
+    commit(machine, mount, &[]);
+    let published = writers::seen(machine, &mount.session, |dir| {
+        paths.map(|path| micros(fs::metadata(dir.join(path)).unwrap().modified().unwrap()))
+    });
+    (shown, published)
 }
 
 /// The microseconds since 1970: what a manifest has of a time.

@@ -1,7 +1,7 @@
 //! The suites across crates, in one program so that they are linked once.
 //!
 //! `architecture` holds the borders between crates. The others drive the real programs: `example` the renderer in a plain folder;
-//! `manifests` the operations on manifests; `scanning` what is taken of a folder; `uploading` and `downloading` folders and manifests into stores and back; `stores` and `moto` whole stores; `peers` asks the reference implementations, where they are there;
+//! `manifests` the operations on manifests; `scanning` what is taken of a folder; `uploading` and `downloading` folders and manifests into stores and back; `fetching` the files of jobs; `stores` and `moto` whole stores; `peers` asks the reference implementations, where they are there;
 //! `answers` what the verbs on sessions say is so; `seeing` what a mount tells of itself, `reporting` what it says was used of it; `early` what is sent before a commit; `passthrough` what the kernel reads without its process, `writers` who writes so, `late` what it keeps of what is written;
 //! `journey`, `committing`, `resuming`, `selecting`, `ending`, `everyday`, `crash`, `walk`, `databases`, `power`, `failure` and `mounts` drive `attachfs` over real mounts on a [`machine::Machine`] made for each test.
 
@@ -13,6 +13,7 @@
 mod adding;
 mod answers;
 mod architecture;
+mod browsing;
 mod cache;
 mod committing;
 mod copying;
@@ -27,11 +28,16 @@ mod everyday;
 mod example;
 mod facts;
 mod failure;
+#[allow(dead_code, reason = "it has what several modules need")]
+mod farm;
+mod fetching;
 mod foreign;
 mod fsck;
 mod garage;
 mod golden;
+mod guide;
 mod identity;
+mod jobs;
 mod journey;
 mod late;
 mod layers;
@@ -39,6 +45,7 @@ mod machine;
 mod manifests;
 mod moto;
 mod mounts;
+mod parity;
 mod passthrough;
 mod peers;
 mod posix;
@@ -56,6 +63,8 @@ mod server;
 mod sessions;
 mod spelling;
 mod stores;
+mod submitting;
+mod syncing;
 mod telling;
 mod traces;
 mod tree;

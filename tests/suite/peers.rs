@@ -8,6 +8,7 @@ mod client;
 mod collecting;
 mod downloads;
 mod entries;
+mod fetching;
 mod folders;
 mod jobs;
 mod lenient;
@@ -15,7 +16,8 @@ mod openjd;
 mod operations;
 mod outputs;
 mod python;
-mod transfers;
+mod submits;
+pub(crate) mod transfers;
 
 use std::cell::RefCell;
 use std::fmt;

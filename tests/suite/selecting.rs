@@ -18,6 +18,7 @@ mounting_from_both_stores![
     a_commit_that_only_resumes_leaves_later_changes,
     the_manifest_is_handed_over_for_the_library_of_aws,
     inputs_that_are_protected_cannot_be_changed_and_new_files_can_be_made,
+    a_file_with_more_than_its_length_says_is_named_and_not_published_without_its_bytes,
     links_that_lead_out_are_replaced_by_what_they_show,
     of_a_link_that_another_user_made_only_what_that_one_may_read_is_committed,
     what_a_link_shows_is_bounded_and_never_looked_up_in_a_mount,
@@ -221,6 +222,29 @@ fn shown(machine: &Machine, manifests: &[PathBuf], path: &str) -> String {
     machine
         .ok(args!["cat", &whole, path, "--store", machine.store()])
         .out
+}
+
+fn a_file_with_more_than_its_length_says_is_named_and_not_published_without_its_bytes(
+    machine: &Machine,
+) {
+    let manifest = base(machine);
+    let mount = machine.mount(args![&manifest], "mnt");
+    // Its length is said to be 0.
+    symlink("/proc/version", mount.dir.join("kernel")).unwrap();
+    let out = machine.path("out.manifest");
+    let commit = machine.says(args![
+        "commit",
+        &mount.dir,
+        "-o",
+        &out,
+        "--symlinks",
+        "collapse"
+    ]);
+    commit
+        .with_code(1)
+        .saying("/proc/version")
+        .saying("more than the 0 bytes");
+    assert!(!out.exists() && machine.published(&mount.session).is_empty());
 }
 
 fn links_that_lead_out_are_replaced_by_what_they_show(machine: &Machine) {

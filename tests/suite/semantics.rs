@@ -1,4 +1,4 @@
-//! Holds `docs/semantics.md` to its word: every promise names a test, and every name is that of a test.
+//! Holds `docs/semantics.md` and `docs/commands.md` to their word: every promise and row names a test, and every name is that of a test.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -77,14 +77,49 @@ fn a_function_that_is_no_test_holds_no_promise() {
     }
 }
 
-#[test]
-fn every_promise_names_a_test_that_exists() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let text = fs::read_to_string(root.join("docs/semantics.md")).unwrap();
+/// The names of all tests that there are.
+fn known_tests(root: &Path) -> BTreeSet<String> {
     let mut known = BTreeSet::new();
     for dir in ["crates", "mount", "tests"] {
         tests(&root.join(dir), &mut known);
     }
+    known
+}
+
+#[test]
+fn every_verb_of_the_deadline_client_has_a_row_and_every_row_a_test() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let text = fs::read_to_string(root.join("docs/commands.md")).unwrap();
+    let known = known_tests(&root);
+    let mut missing = BTreeSet::from([
+        "manifest snapshot",
+        "manifest diff",
+        "manifest upload",
+        "manifest download",
+        "attachment upload",
+        "attachment download",
+        "job download-output",
+        "job download-input",
+        "queue sync-output",
+        "bundle submit",
+    ]);
+    for row in text.lines().filter(|line| line.starts_with("| `deadline ")) {
+        let verb = row.strip_prefix("| `deadline ").unwrap_or_default();
+        missing.retain(|known| !verb.starts_with(known));
+        let tests = named_tests(row);
+        assert!(!tests.is_empty(), "no test holds this row: {row}");
+        for test in tests {
+            assert!(known.contains(test), "there is no test {test}: {row}");
+        }
+    }
+    assert!(missing.is_empty(), "there are no rows of {missing:?}");
+}
+
+#[test]
+fn every_promise_names_a_test_that_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let text = fs::read_to_string(root.join("docs/semantics.md")).unwrap();
+    let known = known_tests(&root);
     let mut promises = 0;
     for promise in text.split("\n- ").skip(1) {
         let promise = promise.split("\n\n").next().unwrap();

@@ -15,6 +15,7 @@ pub(crate) mod disk;
 mod entries;
 mod folders;
 mod harness;
+mod jobs;
 mod machine;
 mod manifests;
 mod mapping;
@@ -142,6 +143,7 @@ fn rows(options: &Options, stage: &Rc<Stage>) -> Vec<Row> {
     let others = [
         manifests::rows(stage),
         mapping::rows(stage),
+        jobs::rows(stage),
         folders::rows(stage),
         transfers::rows(stage),
     ];

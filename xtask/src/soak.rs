@@ -3,11 +3,12 @@
 //! It finds what fails once in a hundred runs. The first failure ends it; its output is on the terminal and the seed of a failed
 //! property is kept by the property's own file of regressions. With `--fuzz` it runs the fuzz targets instead, with `--garage` stores on three nodes of Garage,
 //! with `--mutants` it shows for each durable step which test notices that it is left out, with `--reads` 32 readers read a mount whose
-//! store and disk fail, with `--writes` random work in a mount is held against the same on a disk while its process is killed, with `--blender` Blender renders a frame from mounts, with `--posix` suites that others wrote test a mount as a file system.
+//! store and disk fail, with `--writes` random work in a mount is held against the same on a disk while its process is killed, with `--blender` Blender renders a frame from mounts, with `--hosts` it does so on one host while another browses what is done, with `--posix` suites that others wrote test a mount as a file system.
 
 mod blender;
 mod fuzz;
 mod garage;
+mod hosts;
 mod mutants;
 mod posix;
 mod reads;
@@ -52,12 +53,15 @@ pub(crate) struct Options {
     /// With --faults: only this step (JournalSync), or only at a place as it is printed (JournalSync:3:after)
     #[arg(long, value_name = "STEP", requires = "faults")]
     at: Option<String>,
-    /// With --writes and --faults: use attachfs and attachfs-fast-s3 of this directory as they are; otherwise they are built
+    /// With --writes, --faults and --hosts: use attachfs and attachfs-fast-s3 of this directory as they are; otherwise they are built
     #[arg(long, value_name = "DIR", conflicts_with_all = ["cases", "package", "fuzz", "garage", "mutants", "reads", "blender", "posix"])]
     programs: Option<PathBuf>,
     /// Render a frame of a scene with linked libraries and textures from mounts, as from the disk; needs Blender, which is installed
     #[arg(long, conflicts_with_all = ["cases", "package", "fuzz", "garage", "mutants", "reads", "writes", "filter"])]
     blender: bool,
+    /// Two hosts in network namespaces share a bucket: one renders a job with Blender, the other browses its frames; needs root
+    #[arg(long, conflicts_with_all = ["cases", "package", "fuzz", "garage", "mutants", "reads", "writes", "blender", "filter"])]
+    hosts: bool,
     /// Test a mount with pjdfstest and fsx, which are installed first; needs root. With numbers as the filter (080,215), these
     /// tests of xfstests and nothing else
     #[arg(long, conflicts_with_all = ["cases", "package", "fuzz", "garage", "mutants", "reads", "writes", "blender"])]
@@ -101,6 +105,9 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     }
     if options.blender {
         return blender::run();
+    }
+    if options.hosts {
+        return hosts::run(options.programs.as_deref());
     }
     if options.posix {
         return posix::run(&posix::Options {

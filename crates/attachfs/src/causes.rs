@@ -15,6 +15,7 @@ pub use attachfs_tree::{BuildError, LayerError, ParseRootError, RootError};
 pub use attachfs_vfs::{FsError, OpenError};
 
 pub use crate::download::StoppedDownload;
+pub use crate::jobs::StoppedSync;
 pub use crate::manifest::OperationError;
 pub use crate::manifests::ReadManifestError;
 pub use crate::run::CommandError;

@@ -76,7 +76,7 @@ pub struct DownloadedRoot {
 }
 
 /// A path as text for people and JSON, whatever bytes it has.
-fn as_text<S: Serializer>(path: &Path, to: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn as_text<S: Serializer>(path: &Path, to: S) -> Result<S::Ok, S::Error> {
     to.collect_str(&EscapedBytes(path_bytes(path)))
 }
 
@@ -95,6 +95,8 @@ impl DownloadedRoot {
 /// What became of all folders.
 #[derive(Debug, Clone)]
 pub struct Downloads {
+    /// Patterns were given, and they chose nothing of all manifests.
+    pub nothing_matched: bool,
     /// All together.
     pub total: Summary,
     /// One by one; those that were not come to are missing.
@@ -142,13 +144,30 @@ async fn place(
     places: &Places,
     progress: &dyn Progress,
 ) -> Result<Downloads, Error> {
-    let began = Instant::now();
     let filter = DownloadFilter::new(&request.include, &request.exclude);
     let mut wanted = Vec::with_capacity(placed.len());
     for PlacedManifests { manifests, root } in placed {
         let whole = together(manifests, &request.layers).map_err(for_download)?;
         wanted.push((chosen(whole, &filter, &root)?, root));
     }
+    place_all(wanted, request, store, places, progress).await
+}
+
+/// Places manifests of which the patterns have chosen, one folder after the other.
+pub(crate) async fn place_all(
+    wanted: Vec<(Manifest, PathBuf)>,
+    request: &DownloadRequest,
+    store: &OpenStore,
+    places: &Places,
+    progress: &dyn Progress,
+) -> Result<Downloads, Error> {
+    let began = Instant::now();
+    let is_nothing = |(manifest, _): &(Manifest, _)| match manifest {
+        Manifest::Snapshot(snapshot) => snapshot.is_empty(),
+        Manifest::Diff(diff) => diff.is_empty(),
+    };
+    let has_patterns = !request.include.is_empty() || !request.exclude.is_empty();
+    let nothing_matched = has_patterns && wanted.iter().all(is_nothing);
     let chunks: Arc<dyn ChunkStore> = store.store.clone();
     let sources = Sources {
         store: chunks,
@@ -164,6 +183,7 @@ async fn place(
         ..DownloadOptions::default()
     };
     let mut downloads = Downloads {
+        nothing_matched,
         total: Summary::default(),
         roots: Vec::with_capacity(wanted.len()),
     };
@@ -237,7 +257,11 @@ fn for_download(error: Error) -> Error {
 }
 
 /// What the patterns choose.
-fn chosen(manifest: Manifest, filter: &DownloadFilter, root: &Path) -> Result<Manifest, Error> {
+pub(crate) fn chosen(
+    manifest: Manifest,
+    filter: &DownloadFilter,
+    root: &Path,
+) -> Result<Manifest, Error> {
     if filter.is_everything() {
         return Ok(manifest);
     }
@@ -319,7 +343,7 @@ impl Nearby for Near {
 }
 
 /// Where objects of the store may be on this machine: in the store itself, or in the cache of mounts.
-fn nearby(store: &OpenStore, places: &Places) -> Option<Arc<dyn Nearby>> {
+pub(crate) fn nearby(store: &OpenStore, places: &Places) -> Option<Arc<dyn Nearby>> {
     match store.store.address() {
         StoreAddress::Directory(root) => Some(Arc::new(Near::Store(root))),
         StoreAddress::S3 { .. } => match places.cache.objects_there(partition(store)) {

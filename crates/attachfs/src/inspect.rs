@@ -130,11 +130,19 @@ pub fn list(
     at: Option<&ManifestPath>,
     recursive: bool,
 ) -> Result<Vec<ListedPath>, Error> {
-    let decoded = manifest.decode_shown(root)?;
+    list_in(&manifest.decode_shown(root)?, at, recursive)
+}
+
+/// [`list`] of a manifest that was read.
+pub(crate) fn list_in(
+    decoded: &Manifest,
+    at: Option<&ManifestPath>,
+    recursive: bool,
+) -> Result<Vec<ListedPath>, Error> {
     let mut listed = Vec::new();
     let mut found = at.is_none();
     let at_ref = at.map(ManifestPath::borrowed);
-    for_each(&decoded, |path, node| {
+    for_each(decoded, |path, node| {
         let is_it = at_ref == Some(path);
         let below = at_ref.is_none_or(|at| path.is_below(at));
         found |= is_it || below;
@@ -157,16 +165,26 @@ fn no_such_path(path: &ManifestPath) -> Error {
     Error::usage(format!("there is no \"{path}\" in the manifest"))
 }
 
+impl ListedPath {
+    /// A directory.
+    pub(crate) fn dir(path: String) -> Self {
+        Self {
+            path,
+            kind: "dir",
+            size: None,
+            mtime: None,
+            runnable: false,
+            hash: None,
+            objects: None,
+            target: None,
+        }
+    }
+}
+
 fn describe(path: PathRef<'_>, node: Option<Node>) -> ListedPath {
     let mut listed = ListedPath {
-        path: path.to_string(),
         kind: "deleted",
-        size: None,
-        mtime: None,
-        runnable: false,
-        hash: None,
-        objects: None,
-        target: None,
+        ..ListedPath::dir(path.to_string())
     };
     match node {
         None => {}
@@ -200,11 +218,21 @@ pub async fn cat(
     root: Option<&Root>,
     path: &ManifestPath,
     store: &OpenStore,
+    write: impl FnMut(&[u8]) -> std::io::Result<()>,
+    cancel: &CancellationToken,
+) -> Result<(), Error> {
+    cat_in(&manifest.decode_shown(root)?, path, store, write, cancel).await
+}
+
+/// [`cat`] of a manifest that was read.
+pub(crate) async fn cat_in(
+    decoded: &Manifest,
+    path: &ManifestPath,
+    store: &OpenStore,
     mut write: impl FnMut(&[u8]) -> std::io::Result<()>,
     cancel: &CancellationToken,
 ) -> Result<(), Error> {
-    let decoded = manifest.decode_shown(root)?;
-    let node = match &decoded {
+    let node = match decoded {
         Manifest::Snapshot(snapshot) => snapshot.get(path),
         Manifest::Diff(diff) => diff.at(path).find_map(|change| match change {
             Change::Put(node) => Some(node),

@@ -4,6 +4,7 @@
 //! - [`take_snapshot`] makes a manifest of a folder and fills a store;
 //! - [`upload_manifests`] uploads the files of manifests that there are;
 //! - [`Mount`] is a mounted manifest; [`run`] mounts, runs a command, unmounts and commits;
+//! - [`BrowseMount`] is a mounted view of the outputs of jobs;
 //! - [`add`] shows more manifests in a mount that is used; [`layers`] lists them;
 //! - [`stats()`] tells what is counted of a mount;
 //! - [`unmount()`] ends a mount, whatever became of its process;
@@ -27,6 +28,7 @@
 //! is an [`Error`] with its class, its causes and advice.
 
 mod arguments;
+mod browse;
 pub mod bulk;
 pub mod cache;
 mod cancel;
@@ -43,9 +45,11 @@ mod fsck;
 mod holder;
 mod index;
 mod inspect;
+mod jobs;
 mod joining;
 mod layering;
 mod left;
+mod letting_go;
 mod list;
 mod logs;
 pub mod manifest;
@@ -82,6 +86,7 @@ mod uploading;
 mod why;
 
 pub use arguments::{ChosenPaths, CommitArguments, DiffArguments, OutgoingLinks, UnmountArguments};
+pub use attachfs_browse::{JobInput, Scope as BrowseScope};
 pub use attachfs_commit::{
     Account, CommitOptions, CommitStep, EarlyCounts, Links, Observer, Outcome, Published,
 };
@@ -93,8 +98,10 @@ pub use attachfs_durable::{
 };
 pub use attachfs_fetch::Prefetch;
 pub use attachfs_jobs::{
-    ActionTime, FarmId, JobId, OutputKey, OutputMetadata, OutputPlace, QueueId, SessionActionId,
-    StepId, TaskId,
+    ActionTime, ClientCheckpoint, DocumentError, FarmId, FileSystemKind, Job, JobAddress, JobId,
+    JobPart, JobsAddress, LatestBy, LatestDiffers, OutputKey, OutputMetadata, OutputPlace,
+    ParseJobAddressError, Queue, QueueId, SessionActionId, StepId, StorageProfileId, Task, TaskId,
+    jobs as read_jobs, step_dependencies,
 };
 pub use attachfs_manifest::wire::{Format, Manifest, Note, decode_globs};
 pub use attachfs_manifest::{
@@ -102,6 +109,10 @@ pub use attachfs_manifest::{
     ManifestPath, PathFilter, Snapshot,
 };
 pub use attachfs_mount::{StandardStream, StarterLink, leave_terminal, redirect, start_linked};
+pub use attachfs_paths::{
+    Mapping, MappingRule, MixedFormats, PathFormat, ProfileError, RulesError, StorageProfile,
+    UnknownPaths, downloaded_file_name, parse_rules, rules_between, snapshot_file_name,
+};
 pub use attachfs_scan::cache::HashCaches;
 pub use attachfs_scan::{CrossMounts, FileList, SymlinkPolicy};
 pub use attachfs_session::{
@@ -119,6 +130,9 @@ pub use attachfs_transfer::{
 };
 pub use attachfs_tree::{LayerOptions, Root, Timestamp};
 pub use attachfs_vfs::Counters;
+pub use browse::{
+    BrowseMount, BrowseRequest, JobListError, browsed, given_inputs, mappings, parse_job_list,
+};
 pub use bytes::Bytes;
 pub use copying::GivenManifest;
 pub use download::{
@@ -129,6 +143,20 @@ pub use error::Error;
 pub use exposed::Exposed;
 pub use fsck::{FsckReport, fsck};
 pub use inspect::{Inspection, ListedPath, cat, inspect, list};
+pub use jobs::{
+    AssetRequest, BackgroundSubmission, Beginning, CheckFinding, ChosenBy, FetchPlan, FetchTo,
+    Finding, Findings, FoundFiles, FrameRange, GatheredAssets, GatheredRoot, GivenUpManifest,
+    InputFault, JobDocuments, JobFiles, JobInspection, JobNames, JobRoot, JobRun, JobsDiff,
+    JobsListing, JobsRequest, JobsWith, JobsWithout, LeftOut, ListedJobs, NamedJobs, PassedKey,
+    PathIsRequired, Placed, PlacedPart, PlacedParts, Placing, PlacingOptions, PlannedPlace,
+    PreflightRequest, QueueInputs, RootDiff, RootManifest, SequenceDiff, SequenceFrames, Side,
+    StepOutputs, StoredJob, StoredOutputs, Submission, SubmissionLock, SubmissionState,
+    SubmissionStatus, SubmitOptions, SubmitPlace, SubmittedRoot, SyncReport, SyncRequest,
+    SyncedJob, SyncedRoot, UnmappedPath, UnmappedRoot, check_place_of_attachments,
+    check_submission, compare_jobs, create_job_call, fetch_planned, find_job_files,
+    find_root_manifests, gather_assets, list_jobs, plan_fetch, save_debug_snapshot, submit_assets,
+    sync_outputs, write_attachments,
+};
 pub use layering::{AddReport, LayersReport, add, layers};
 pub use left::{Uncommitted, uncommitted_in};
 pub use list::{ended_sessions, find, find_ended, forget, prune, session_in, sessions};

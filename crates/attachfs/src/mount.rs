@@ -21,15 +21,17 @@ use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::opening::{Found, Opened, Opening};
-use self::point::{absolute, not_mounted, place};
+pub(crate) use self::point::{absolute, not_mounted, place};
 pub use self::request::{MountPoint, MountRequest, MountSession, Owner};
-use self::unused::Unused;
+pub(crate) use self::unused::Unused;
 use crate::arguments::CommitArguments;
 use crate::cancel::{Cancellable, unless_cancelled};
 use crate::counts::MountCounts;
+use crate::doubts::watch_doubts;
 use crate::early::EarlyUploads;
 use crate::error::{Doing as _, Error};
 use crate::joining::EndAsked;
+use crate::letting_go::PATIENCE;
 use crate::logs::LogPlace;
 use crate::metrics::{self, MetricsListener};
 use crate::opened::{OpenedSession, fetcher, naming_fsck};
@@ -39,7 +41,7 @@ use crate::probe::{Probed, probe};
 use crate::remembering::{not_remembered, remember, remember_discarded};
 use crate::remote::{CommitReport, Fetched, LastError, StatusReport, UnmountReport};
 use crate::report::{ReportAtEnd, WrittenReport, check_files};
-use crate::served::{Ended, PATIENCE, ServedMount};
+use crate::served::{Ended, ServedMount};
 use crate::service::{Service, StepHook};
 use crate::sources::Sources;
 use crate::store::OpenStore;
@@ -435,7 +437,7 @@ impl Parts {
             traces,
             report_at_end,
         });
-        served.watch_doubts();
+        watch_doubts(&served);
         let service = Arc::new(Service::new(served.clone(), step_hook));
         let control = ControlServer::start(&dir, &runtime, service)
             .doing(|| format!("cannot listen in {}", dir.display()));
@@ -466,7 +468,7 @@ impl Parts {
     }
 }
 
-fn random() -> Result<[u8; 16], Error> {
+pub(crate) fn random() -> Result<[u8; 16], Error> {
     attachfs_durable::random_bytes()
         .doing(|| "cannot get random bytes from the operating system".to_owned())
 }

@@ -39,9 +39,20 @@ pub(crate) struct OpenedSession {
     pub(crate) log: Option<String>,
 }
 
-/// A read-only session has nothing to commit.
-pub(crate) fn read_only() -> Error {
-    Error::usage("the session is read-only: there is nothing to commit")
+/// Fails of a session to which nothing can be written: there is nothing to commit.
+pub(crate) fn require_writable(meta: &SessionMeta) -> Result<(), Error> {
+    match &meta.browses {
+        Some(jobs) => {
+            let sentence = format!("session {} only shows outputs of {jobs}", meta.id);
+            Err(Error::usage(format!(
+                "{sentence}: there is nothing to commit"
+            )))
+        }
+        None if meta.read_only => Err(Error::usage(
+            "the session is read-only: there is nothing to commit",
+        )),
+        None => Ok(()),
+    }
 }
 
 /// The read side of a session. A directory store is read without the disk cache: its objects are local files already.
@@ -148,9 +159,7 @@ impl OpenedSession {
         ) -> Result<OpenSession, OpenSessionError>,
     ) -> Result<Self, Error> {
         let meta = session.meta().clone();
-        if meta.read_only {
-            return Err(read_only());
-        }
+        require_writable(&meta)?;
         let log = logs::of_session(session.dir()).map(|log| log.display().to_string());
         let tree = base_of(&session, places)?.tree;
         let session = open(
@@ -178,9 +187,7 @@ impl OpenedSession {
         arguments: &CommitArguments,
         observer: &dyn Observer,
     ) -> Result<CommitReport, Error> {
-        if self.meta.read_only {
-            return Err(read_only());
-        }
+        require_writable(&self.meta)?;
         let options = arguments.options(&self.meta)?;
         let store = &self.store.store;
         let upload = UploadOptions::default();
@@ -213,9 +220,7 @@ impl OpenedSession {
         how: DiffArguments,
         observer: &dyn Observer,
     ) -> Result<DiffReport, Error> {
-        if self.meta.read_only {
-            return Err(read_only());
-        }
+        require_writable(&self.meta)?;
         let arguments = CommitArguments {
             skip_open: true,
             links: OutgoingLinks::Skip,
@@ -243,9 +248,7 @@ impl OpenedSession {
         arguments: &CommitArguments,
         observer: &dyn Observer,
     ) -> Result<RehearsalReport, Error> {
-        if self.meta.read_only {
-            return Err(read_only());
-        }
+        require_writable(&self.meta)?;
         let options = arguments.options(&self.meta)?;
         let rehearsed = Box::pin(rehearse(&self.session, &options, observer)).await;
         let rehearsed = rehearsed.map_err(|error| self.not_told(error))?;
@@ -260,17 +263,7 @@ impl OpenedSession {
 
     /// The requests to the store since the mount.
     pub(crate) fn fetched(&self) -> Fetched {
-        let counters = self.vfs().fetcher().counters();
-        Fetched {
-            requests: counters.objects_from_store + counters.ranges_from_store,
-            bytes: counters.bytes_from_store,
-            disk_hits: counters.disk_hits,
-            disk_bytes: counters.bytes_from_disk,
-            not_cached: counters.disk_dropped_bytes,
-            damaged: counters.damaged + counters.wrong_length,
-            missing: counters.missing,
-            failed: counters.failed + counters.timed_out,
-        }
+        Fetched::from(&self.vfs().fetcher().counters())
     }
 
     /// The last read that failed since the mount.
@@ -333,12 +326,8 @@ impl OpenedSession {
         let unfinished = self.has_unfinished_commit();
         let committed = self.committed()?;
         let status = StatusReport {
-            session: self.meta.id.to_string(),
-            mount_point: self.meta.mount_point.clone(),
             mounted,
             pid: mounted.then(std::process::id),
-            read_only: self.meta.read_only,
-            store: self.meta.store.address.clone(),
             manifests: self
                 .stack()?
                 .manifests
@@ -358,13 +347,11 @@ impl OpenedSession {
             commits: committed.len() as u64,
             committed,
             commit_unfinished: unfinished,
-            ending: None,
             counters: Some(self.vfs().counters()),
             fetched: Some(self.fetched()),
             last_error: self.last_error(),
-            early_upload: None,
             log: self.log.clone(),
-            metrics: None,
+            ..StatusReport::of(&self.meta)
         };
         Ok((status, all_outside))
     }

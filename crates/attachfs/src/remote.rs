@@ -1,16 +1,18 @@
 //! What travels through the control socket, and what the same verbs give without one.
 
+mod reads;
+
 use std::path::PathBuf;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
 
 use attachfs_commit::{Account, Committed, EarlyCounts, Outcome, Preview};
 use attachfs_manifest::{Content, Node};
 use attachfs_session::{Failure, Session, SessionId, SessionMeta, Taint};
 use attachfs_store::{ManifestAddress, ManifestKey, StoreAddress};
-use attachfs_transfer::error_chain;
-use attachfs_vfs::{Blame, Counters, FailedRead};
+use attachfs_vfs::Counters;
 use serde::{Deserialize, Serialize};
 
+pub use self::reads::{Fetched, LastError};
 use crate::prefetching::PrefetchStats;
 use crate::report::WrittenReport;
 
@@ -119,6 +121,9 @@ pub struct StatusReport {
     pub pid: Option<u32>,
     /// Whether the mount is read-only.
     pub read_only: bool,
+    /// The jobs whose outputs it shows; `None` if it shows manifests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub browses: Option<String>,
     /// The store.
     pub store: String,
     /// The manifests, the lowest first.
@@ -180,6 +185,43 @@ pub struct StatusReport {
     pub metrics: Option<String>,
 }
 
+impl StatusReport {
+    /// A session of which no more is known than its description.
+    pub(crate) fn of(meta: &SessionMeta) -> Self {
+        let manifests = meta.manifests.iter();
+        Self {
+            session: meta.id.to_string(),
+            mount_point: meta.mount_point.clone(),
+            mounted: false,
+            pid: None,
+            read_only: meta.read_only,
+            browses: meta.browses.clone(),
+            store: meta.store.address.clone(),
+            manifests: manifests.map(|manifest| manifest.source.clone()).collect(),
+            uncommitted: 0,
+            open: Vec::new(),
+            left_open: Vec::new(),
+            special: Vec::new(),
+            tainted: Vec::new(),
+            cut_off: false,
+            set_aside: 0,
+            set_aside_in: None,
+            unknown: 0,
+            unknown_in: None,
+            commits: 0,
+            committed: Vec::new(),
+            commit_unfinished: false,
+            ending: None,
+            counters: None,
+            fetched: None,
+            last_error: None,
+            early_upload: None,
+            log: None,
+            metrics: None,
+        }
+    }
+}
+
 /// How the end of a mount goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -188,59 +230,6 @@ pub enum Ending {
     Detached,
     /// It is unmounted, and being committed if that was asked for.
     Unmounting,
-}
-
-/// A read that failed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LastError {
-    /// The file.
-    pub path: String,
-    /// The key of the object, if it is this one's trouble and not the whole store's.
-    pub object: Option<String>,
-    /// Why, with all causes.
-    pub text: String,
-    /// When, in seconds since 1970.
-    pub at: u64,
-}
-
-impl From<&FailedRead> for LastError {
-    fn from(failed: &FailedRead) -> Self {
-        let object = match failed.error.blame() {
-            Some(Blame::Object(key)) => Some(key.to_string()),
-            Some(Blame::Store) | None => None,
-        };
-        let since = failed.at.duration_since(SystemTime::UNIX_EPOCH);
-        Self {
-            path: failed.path.clone(),
-            object,
-            text: error_chain(&failed.error),
-            at: since.unwrap_or_default().as_secs(),
-        }
-    }
-}
-
-/// Requests to the store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Fetched {
-    /// Requests that gave bytes.
-    pub requests: u64,
-    /// Their bytes.
-    pub bytes: u64,
-    /// Objects, and units of large ones, found in the disk cache.
-    pub disk_hits: u64,
-    /// Their bytes.
-    #[serde(default)]
-    pub disk_bytes: u64,
-    /// Bytes that the disk cache did not keep, because its disk was too slow, full or failing.
-    #[serde(default)]
-    pub not_cached: u64,
-    /// Objects whose bytes or length were wrong.
-    pub damaged: u64,
-    /// Objects that are not in the store.
-    pub missing: u64,
-    /// Requests that failed otherwise, or took too long.
-    #[serde(default)]
-    pub failed: u64,
 }
 
 /// A changed path.

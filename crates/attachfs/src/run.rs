@@ -73,6 +73,8 @@ pub struct RunRequest {
     pub places: Places,
     /// A further key for the manifest of the commit.
     pub publish: Option<ManifestKey>,
+    /// That key and the file get only new and changed files, in the format of AWS's library.
+    pub files_only: bool,
     /// The file that gets the manifest's bytes.
     pub output: Option<PathBuf>,
     /// Give metrics at this address for as long as it is mounted.
@@ -179,6 +181,7 @@ pub async fn run(
         traces,
         places,
         publish,
+        files_only,
         output,
         metrics,
         reports,
@@ -280,6 +283,7 @@ pub async fn run(
             chosen,
             links,
             publish,
+            files_only,
             ..CommitArguments::default()
         };
         let committed = mount.commit(&arguments, observer, &cancel()).await;

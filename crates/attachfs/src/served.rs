@@ -2,14 +2,12 @@
 //!
 //! The public [`Mount`](crate::Mount) and the control socket share it, since either may end it.
 
-mod letting_go;
-
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use attachfs_commit::{EarlyUpload, Observer};
-use attachfs_mount::{Mounted, Unmount, UnmountError};
+use attachfs_mount::{Holder, Mounted, UnmountError};
 use attachfs_session::Failure;
 use attachfs_transfer::{Silent, error_chain};
 use attachfs_vfs::Operations;
@@ -19,6 +17,7 @@ use crate::arguments::{CommitArguments, UnmountArguments};
 use crate::counts::MountCounts;
 use crate::error::Error;
 use crate::joining::EndAsked;
+use crate::letting_go::{self, Held, let_go};
 use crate::logs;
 use crate::metrics::MetricsServer;
 use crate::opened::OpenedSession;
@@ -97,10 +96,6 @@ impl End {
     }
 }
 
-/// How long the kernel may take to let go.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
-/// How long processes may go on using a detached mount before they are cut off.
-const LAST_CALL: Duration = Duration::from_secs(1);
 /// How long the end of a mount waits until what stays in the session is durable.
 const SAVED_WITHIN: Duration = Duration::from_secs(30);
 
@@ -143,7 +138,7 @@ impl ServedMount {
     /// after that, even by processes that still use the detached mount.
     pub(crate) async fn unmount(self: &Arc<Self>, detach: bool) -> Result<Vec<String>, Error> {
         let mut end = self.end.lock().await;
-        let held = self.let_go(detach).await?;
+        let held = let_go(self, detach).await?;
         self.seal().await?;
         end.get_or_insert(Ended::Sealed.into());
         Ok(held)
@@ -171,7 +166,7 @@ impl ServedMount {
         let (held, trace_failure) = if end.is_some() {
             (Vec::new(), None)
         } else {
-            (self.let_go(detach).await?, self.seal().await?)
+            (let_go(self, detach).await?, self.seal().await?)
         };
         let end = end.get_or_insert(Ended::Kept.into());
         // Before the commit, which reads too.
@@ -322,17 +317,9 @@ impl ServedMount {
                 arguments.commit = arguments.commit.or(asked_before);
                 // Before the kernel lets go: from then on this process ends.
                 let before = self.at_end.send_replace(Some(arguments.clone()));
-                // Who uses it cannot be told any more once it has no name.
-                let users = match self.try_unmount(Unmount::IfUnused, LAST_CALL).await {
-                    Err(
-                        UnmountError::Busy { holders, .. }
-                        | UnmountError::StillUsed { holders, .. },
-                    ) => holders,
-                    Ok(()) | Err(_) => Vec::new(),
-                };
-                match self.try_unmount(Unmount::Detach, LAST_CALL).await {
-                    Ok(()) => {}
-                    Err(UnmountError::StillUsed { .. }) => {
+                match letting_go::detach(self).await {
+                    Ok(None) => {}
+                    Ok(Some(users)) => {
                         let by_default = self.session.meta.commit_on_unmount;
                         return Ok(UnmountReport {
                             detached: true,
@@ -386,7 +373,7 @@ impl ServedMount {
     /// Unmounts, and gives up the uncommitted changes: the process deletes them when it ends.
     pub(crate) async fn unmount_and_discard(self: &Arc<Self>) -> Result<(), Error> {
         let mut end = self.end.lock().await;
-        self.let_go(false).await?;
+        let_go(self, false).await?;
         self.end_early_upload().await;
         self.end_traces().await;
         *end = Some(Ended::Discarded.into());
@@ -431,5 +418,48 @@ impl ServedMount {
     /// Gives the reason why the trace could not be written.
     pub(crate) async fn end_traces(&self) -> Option<String> {
         self.traces.end(self.session.vfs().fetcher()).await
+    }
+}
+
+impl Held for ServedMount {
+    fn mounted(&self) -> &Mounted {
+        &self.mounted
+    }
+
+    fn cut_off(&self) -> &watch::Sender<bool> {
+        &self.cut_off
+    }
+
+    fn is_open(&self) -> bool {
+        self.session.vfs().is_open()
+    }
+
+    fn end_writing(&self) {
+        self.session.vfs().end_writing();
+    }
+
+    /// With what becomes of what was written.
+    fn detached_before(&self, mount_point: PathBuf, holders: Vec<Holder>) -> Error {
+        let id = self.session.meta.id.as_str();
+        let id = id.get(..8).unwrap_or(id);
+        let at_end = self.at_end.borrow().clone();
+        let is_committed = self.session.meta.commit_on_unmount && at_end.is_some()
+            || at_end.is_some_and(|arguments| arguments.commit.is_some());
+        let advice = if self.session.meta.read_only {
+            letting_go::ends_unused(id)
+        } else if is_committed {
+            format!(
+                "session {id} has what is written, and is committed when nobody uses the mount any more; `attachfs umount --force {id}` cuts off who does"
+            )
+        } else {
+            format!(
+                "session {id} has what is written; `attachfs commit {id}` publishes it, `attachfs umount --force {id}` cuts off who uses the mount"
+            )
+        };
+        let detached = UnmountError::Detached {
+            mount_point,
+            holders,
+        };
+        Error::from(detached).advise(advice)
     }
 }

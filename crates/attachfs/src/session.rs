@@ -20,7 +20,7 @@ use crate::error::Error;
 use crate::holder::{no_answer, take, take_to_discard};
 use crate::logs;
 use crate::message::value;
-use crate::opened::OpenedSession;
+use crate::opened::{OpenedSession, require_writable};
 use crate::places::Places;
 use crate::remembering::{not_remembered, remember_left};
 use crate::remote::{CommitReport, DiffReport, PublishedManifest, RehearsalReport, StatusReport};
@@ -130,38 +130,8 @@ pub async fn status(
 
 fn left_read_only(found: &SessionEntry) -> StatusReport {
     StatusReport {
-        session: found.meta.id.to_string(),
-        mount_point: found.meta.mount_point.clone(),
-        mounted: false,
-        pid: None,
-        read_only: true,
-        store: found.meta.store.address.clone(),
-        manifests: found
-            .meta
-            .manifests
-            .iter()
-            .map(|manifest| manifest.source.clone())
-            .collect(),
-        uncommitted: 0,
-        open: Vec::new(),
-        left_open: Vec::new(),
-        special: Vec::new(),
-        tainted: Vec::new(),
-        cut_off: false,
-        set_aside: 0,
-        set_aside_in: None,
-        unknown: 0,
-        unknown_in: None,
-        commits: 0,
-        committed: Vec::new(),
-        commit_unfinished: false,
-        ending: None,
-        counters: None,
-        fetched: None,
-        last_error: None,
-        early_upload: None,
         log: logs::of_session(&found.dir).map(|log| log.display().to_string()),
-        metrics: None,
+        ..StatusReport::of(&found.meta)
     }
 }
 
@@ -174,6 +144,7 @@ pub async fn diff(
     observer: &dyn Observer,
     cancel: &CancellationToken,
 ) -> Result<DiffReport, Error> {
+    require_writable(&found.meta)?;
     // What is wrong with them is told before anything is asked.
     how.chosen.patterns()?;
     let observer = Cancellable::new(observer, cancel);
@@ -194,6 +165,7 @@ pub async fn rehearse(
     observer: &dyn Observer,
     cancel: &CancellationToken,
 ) -> Result<RehearsalReport, Error> {
+    require_writable(&found.meta)?;
     arguments.options(&found.meta)?;
     let observer = Cancellable::new(observer, cancel);
     let as_commit = arguments.clone();
@@ -233,6 +205,7 @@ pub async fn commit(
     observer: &dyn Observer,
     cancel: &CancellationToken,
 ) -> Result<CommitReport, Error> {
+    require_writable(&found.meta)?;
     // What is wrong with it is told before anything is asked.
     arguments.options(&found.meta)?;
     let observer = Cancellable::new(observer, cancel);

@@ -39,7 +39,7 @@ use crate::joining::sentence;
 use crate::logs;
 use crate::manifests::stored;
 use crate::message::value;
-use crate::opened::{OpenedSession, read_only};
+use crate::opened::{OpenedSession, require_writable};
 use crate::places::Places;
 use crate::remembering::remember;
 use crate::remote::{CommitReport, UnmountReport};
@@ -63,11 +63,11 @@ pub struct UnmountRequest {
 impl UnmountRequest {
     /// Fails if what is asked for cannot be had of a session, whatever becomes of its mount: to be told before anything is done.
     pub fn check(&self, found: &SessionEntry) -> Result<(), Error> {
-        match &self.commit {
-            Some(_) if found.meta.read_only => Err(read_only()),
-            Some(commit) => commit.options(&found.meta).map(drop),
-            None => Ok(()),
-        }
+        let Some(commit) = &self.commit else {
+            return Ok(());
+        };
+        require_writable(&found.meta)?;
+        commit.options(&found.meta).map(drop)
     }
 }
 
@@ -256,7 +256,9 @@ impl Ending<'_> {
         let was_dead = attachfs_mount::detach_dead(&session)?;
         let by_default = meta.commit_on_unmount.then(CommitArguments::default);
         let wanted = self.request.commit.clone().or(by_default);
-        if !was_dead && (meta.read_only || wanted.is_none()) {
+        let is_over = meta.read_only || wanted.is_none();
+        // Of a browse there is nothing to look at, commit or discard afterwards: it goes in any case.
+        if !was_dead && is_over && meta.browses.is_none() {
             let sentence = format!(
                 "session {}, which an earlier mount left at {}, is not mounted",
                 meta.id,

@@ -40,7 +40,7 @@ pub struct SeenPlaces {
 
 impl SeenPlaces {
     /// The directory for a bucket. Buckets of the same name on two servers are kept apart.
-    fn directory(&self, bucket_url: Option<&str>) -> PathBuf {
+    pub(crate) fn directory(&self, bucket_url: Option<&str>) -> PathBuf {
         match bucket_url {
             Some(url) if !is_of_aws(url) => {
                 let server = ContentHash::of(url.as_bytes());

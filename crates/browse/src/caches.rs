@@ -17,7 +17,7 @@ fn budget(bytes: u64) -> u64 {
     (bytes / UNIT).max(1)
 }
 
-/// A cache that is asked from anywhere.
+/// A cache that is used without waiting.
 pub(crate) fn weighed<K, V>(
     most: u64,
     weigher: impl Fn(&K, &V) -> u32 + Send + Sync + 'static,
@@ -33,7 +33,7 @@ where
         .build()
 }
 
-/// A cache of what takes long to make, which is made once for all who ask meanwhile.
+/// A cache of values that take long to make: all who ask for one while it is made wait for the same one.
 pub(crate) fn weighed_and_made<K, V>(
     most: u64,
     weigher: impl Fn(&K, &V) -> u32 + Send + Sync + 'static,

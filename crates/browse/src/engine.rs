@@ -27,7 +27,7 @@ struct Made {
     tree: Arc<Tree>,
 }
 
-/// A tree by the index that it belongs to; inputs belong to none.
+/// Names a tree: the number of the index whose manifests it is made of (`None` for inputs), and what it shows.
 type TreeKey = (Option<u64>, Content);
 
 /// A job that was looked at.
@@ -52,10 +52,11 @@ pub(crate) struct Engine {
 impl Engine {
     pub(crate) fn new(store: Arc<dyn Store>, options: BrowseOptions) -> Arc<Self> {
         let most = options.memory_bytes;
-        // Nothing weighs more than half of what there is room for: so it is kept, and others go.
+        // The cache would refuse what weighs more than its whole budget, and a job as long as that would be listed by each look. So nothing
+        // counts as more than half of the budget.
         let half = (most / 2).max(1);
         let of_job = move |_: &JobAddress, job: &Job| {
-            // As each is listed again and again, there are not more than 64.
+            // Each job in the cache is listed again every period. With at least 1/64 of the budget for each there are at most 64.
             weight(job.weight.clamp((half / 32).max(1), half))
         };
         let of_tree = move |_: &TreeKey, made: &Made| {
@@ -72,7 +73,7 @@ impl Engine {
         })
     }
 
-    /// Forgets what it listed, so that nothing is listed any more in the background.
+    /// Forgets all jobs and trees. The tasks in the background that list the jobs again end then.
     pub(crate) fn forget(&self) {
         for (job, _) in &self.jobs {
             self.jobs.invalidate(&*job);
@@ -88,7 +89,7 @@ impl Engine {
         }
     }
 
-    /// How long what is known may be used before it is listed again: half of what may pass, so that the kernel may keep an answer, too.
+    /// How often a job is listed again. The kernel keeps an answer for another quarter of `refresh`, so half of it is left for the listing.
     fn period(options: &BrowseOptions) -> std::time::Duration {
         options.refresh / 2
     }
@@ -102,7 +103,7 @@ impl Engine {
                 let ask = move |before| ask_job(ours.clone(), job, before).boxed();
                 let fresh = Arc::new(Fresh::new(Self::period(&self.options), Box::new(ask)));
                 let new = Job { fresh, weight: 0 };
-                // Another look may have been faster.
+                // If another look has put the job there meanwhile, that one is used.
                 self.jobs.get_with(job, || new).fresh
             }
         };
@@ -125,7 +126,7 @@ impl Engine {
                 "the latest run by the store's clock is another one than by the workers' clocks"
             );
         }
-        // What was looked at is made before it is shown, so that nobody waits for it.
+        // Trees that somebody has looked at are made of the new manifests before the new index is shown: nobody waits for them then.
         if let Some(before) = before {
             let used: Vec<_> = before.used.lock().iter().copied().collect();
             for content in used {
@@ -245,7 +246,7 @@ impl Engine {
                     let inputs = Place::Roots(*job, View::Inputs);
                     entries.push(folder("inputs", inputs, created));
                 }
-                // If it was listed, its folders have the times of what is in them.
+                // If the job was listed already, a folder has the time of the newest output in it.
                 if let Some(known) = self.jobs.get(job)
                     && let Some(Ok(index)) = known.fresh.get().now_or_never()
                 {
@@ -335,7 +336,7 @@ impl Engine {
         Ok(Listing::folders(jobs))
     }
 
-    /// The root that something lies below, as the job has it, if that is known without asking.
+    /// The root of a content, with what the job says of it, if the job was listed already.
     pub(crate) fn root(&self, content: &Content) -> Option<NamedRoot> {
         let is_it = |root: &NamedRoot| root.hash == content.root;
         if content.view == View::Inputs {
@@ -365,7 +366,7 @@ fn folder_of(place: &Place) -> Option<(JobAddress, FolderOf)> {
     }
 }
 
-/// What stands for a root of the inputs.
+/// The hash that keys would have for a root of the inputs.
 fn input_hash(input: &JobInput) -> ContentHash {
     attachfs_paths::output_root_hash(input.location.as_deref(), &input.root)
 }

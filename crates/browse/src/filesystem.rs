@@ -4,23 +4,24 @@
 //! tried once, and goes on in the runtime if it has to wait.
 
 use std::future::Future;
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use attachfs_fetch::{FetchError, Fetcher, FileRead};
+use attachfs_fetch::{Doubt, FetchError, Fetcher, FileRead};
+use attachfs_manifest::ContentHash;
 use attachfs_store::{Store, data_key};
-use attachfs_tree::{Ino, Kind, Special};
+use attachfs_tree::{Ino, Kind};
 use attachfs_vfs::{
-    Access, Allocation, Asker, Attachment, Blame, Created, DataReply, Entry, FileAttr, FileSystem,
-    Found, FsError, FsErrorKind, HandleId, Listed, ListedName, ListedReply, NameReply, NewNode,
-    NodeId, OpenedDir, OpenedFile, Released, Reply, SeekTo, SetAttr, SetXattr, Usage,
+    Asker, Attachment, Blame, DataReply, Entry, FailedRead, FileAttr, Found, FsError, FsErrorKind,
+    HandleId, Invalidation, Listed, ListedName, ListedReply, NameReply, NodeId, OpenedDir,
+    OpenedFile, ReadOnlyFileSystem, Released, Reply, SeekTo, Usage,
 };
 use futures::FutureExt as _;
 use parking_lot::RwLock;
 use tokio::runtime::Handle;
 
 use crate::engine::Engine;
+use crate::failed::Failed;
 use crate::handles::{Handles, OpenDir};
 use crate::listing::{Child, Listing};
 use crate::nodes::{Nodes, What, kind_of, listed_ino};
@@ -33,8 +34,8 @@ use crate::xattrs::xattr;
 pub struct Browse {
     shared: Arc<Shared>,
     fetcher: Fetcher,
-    /// Of the adapter. Held for single operations, with no other lock.
-    runtime: RwLock<Option<Handle>>,
+    /// Held for single operations, with no other lock.
+    adapter: RwLock<Option<Attachment>>,
 }
 
 #[derive(Debug)]
@@ -42,9 +43,11 @@ struct Shared {
     engine: Arc<Engine>,
     nodes: Nodes,
     handles: Handles,
+    failed: Failed,
 }
 
-const READ_ONLY: FsError = FsError::plain(FsErrorKind::ReadOnly);
+/// The most files that are named.
+const NAMED: usize = 10;
 const GONE: FsError = FsError::plain(FsErrorKind::NotFound);
 
 impl Browse {
@@ -59,15 +62,56 @@ impl Browse {
                 engine,
                 nodes,
                 handles: Handles::default(),
+                failed: Failed::default(),
             }),
             fetcher,
-            runtime: RwLock::default(),
+            adapter: RwLock::default(),
         }
     }
 
     /// How many nodes the adapter knows, the mount point included.
     pub fn known_nodes(&self) -> usize {
         self.shared.nodes.len()
+    }
+
+    /// Whether a file or a directory is open, as far as the kernel has told.
+    pub fn is_open(&self) -> bool {
+        self.shared.handles.is_open()
+    }
+
+    /// Has the adapter drop the bytes that it has cached of the files of an object, which the store has wrong or has replaced. What is
+    /// still on its way to the adapter is dropped by a second call, a moment later.
+    pub fn drop_cached(&self, doubt: &Doubt) {
+        let files = self.shared.nodes.files_with(doubt.hash, doubt.len);
+        let Some(invalidations) = self
+            .adapter
+            .read()
+            .as_ref()
+            .map(|to| to.invalidations.clone())
+        else {
+            return;
+        };
+        for (node, _) in files {
+            let range = 0..u64::MAX;
+            // An adapter that has ended has no cache.
+            let _ = invalidations.send(Invalidation::Pages { node, range });
+        }
+    }
+
+    /// The paths of files that an object is part of, as far as the adapter knows them; ten at most.
+    pub fn files_of(&self, object: ContentHash, len: u64) -> Vec<String> {
+        let files = self.shared.nodes.files_with(object, len).into_iter();
+        files.take(NAMED).map(|(_, path)| text(&path)).collect()
+    }
+
+    /// How many folders could not be listed and how many reads failed, since it was made.
+    pub fn failures(&self) -> u64 {
+        self.shared.failed.count()
+    }
+
+    /// The last of them.
+    pub fn last_failure(&self) -> Option<FailedRead> {
+        self.shared.failed.last()
     }
 
     /// Answers with what a future gives: now, if it does not have to wait.
@@ -79,9 +123,14 @@ impl Browse {
         self.finish(async move { reply.done(answer.await) });
     }
 
+    fn runtime(&self) -> Option<Handle> {
+        let adapter = self.adapter.read();
+        adapter.as_ref().map(|adapter| adapter.runtime.clone())
+    }
+
     fn finish(&self, answer: impl Future<Output = ()> + Send + 'static) {
         // Without an adapter nobody asks; a reply that is dropped is an error.
-        let Some(runtime) = self.runtime.read().clone() else {
+        let Some(runtime) = self.runtime() else {
             return;
         };
         let mut answer = Box::pin(answer);
@@ -97,8 +146,11 @@ impl Browse {
 impl Shared {
     async fn listing(&self, dir: &Dir) -> Result<Listing, FsError> {
         let listing = self.engine.listing(&dir.place).await;
-        let path = || String::from_utf8_lossy(&dir.path).into_owned();
-        listing.map_err(|error| error.at(path()))?.ok_or(GONE)
+        let listing = listing.map_err(|error| {
+            let error = error.at(text(&dir.path));
+            self.failed.note(&dir.path, error)
+        });
+        listing?.ok_or(GONE)
     }
 
     async fn find(&self, parent: NodeId, name: &[u8]) -> Result<Option<Entry>, FsError> {
@@ -160,8 +212,12 @@ fn position(offset: u64) -> usize {
     usize::try_from(offset - DOTS).unwrap_or(usize::MAX)
 }
 
+fn text(path: &[u8]) -> String {
+    String::from_utf8_lossy(path).into_owned()
+}
+
 fn read_failed(path: &[u8], error: FetchError) -> FsError {
-    let path = String::from_utf8_lossy(path).into_owned();
+    let path = text(path);
     let blame = if error.is_of_the_store() {
         Blame::Store
     } else {
@@ -172,22 +228,18 @@ fn read_failed(path: &[u8], error: FetchError) -> FsError {
     error.blaming(blame).at(path)
 }
 
-impl FileSystem for Browse {
-    fn is_read_only(&self) -> bool {
-        true
-    }
-
+impl ReadOnlyFileSystem for Browse {
     /// A quarter of what may pass before new outputs are seen: listings may be half of it old.
     fn keeps_for(&self) -> Option<Duration> {
         Some(self.shared.engine.options.refresh / 4)
     }
 
     fn attach(&self, adapter: Attachment) {
-        *self.runtime.write() = Some(adapter.runtime);
+        *self.adapter.write() = Some(adapter);
     }
 
     fn detach(&self) -> Result<(), FsError> {
-        *self.runtime.write() = None;
+        *self.adapter.write() = None;
         self.shared.handles.clear();
         self.shared.nodes.clear(self.shared.engine.top());
         self.shared.engine.forget();
@@ -206,7 +258,7 @@ impl FileSystem for Browse {
             lasting: true,
         };
         if matches!(name, b"." | b"..") {
-            // A number leads to a node only as long as the adapter knows it by a path.
+            // Nodes are found by path, so a number alone, without a reference, leads nowhere.
             return reply.fail(GONE);
         }
         let (shared, name) = (Arc::clone(&self.shared), Box::<[u8]>::from(name));
@@ -226,7 +278,7 @@ impl FileSystem for Browse {
 
     fn getxattr(&self, node: NodeId, name: &[u8], reply: impl DataReply) {
         let node = self.shared.nodes.get(node);
-        let runtime = self.runtime.read().clone();
+        let runtime = self.runtime();
         let entered = runtime.as_ref().map(Handle::enter);
         let value = node.and_then(|node| xattr(&self.shared.engine, &node, name));
         drop(entered);
@@ -250,15 +302,12 @@ impl FileSystem for Browse {
         }
     }
 
-    fn open(&self, node: NodeId, access: Access, truncate: bool, reply: impl Reply<OpenedFile>) {
-        if access.write || truncate {
-            return reply.fail(READ_ONLY);
-        }
+    fn open(&self, node: NodeId, reply: impl Reply<OpenedFile>) {
         let known = match self.shared.nodes.get(node) {
             Ok(known) => known,
             Err(error) => return reply.fail(error),
         };
-        let path = || String::from_utf8_lossy(&known.path).into_owned();
+        let path = || text(&known.path);
         let What::File(file, _) = &known.what else {
             return reply.fail(FsErrorKind::IsADirectory.into());
         };
@@ -268,7 +317,8 @@ impl FileSystem for Browse {
             return reply.fail(FsError::caused(FsErrorKind::Io, doing, why).at(path()));
         };
         if let Some(error) = self.fetcher.refused(&layout) {
-            return reply.fail(read_failed(&known.path, error));
+            let error = read_failed(&known.path, error);
+            return reply.fail(self.shared.failed.note(&known.path, error));
         }
         let reader = self.fetcher.open(&layout);
         let handles = &self.shared.handles;
@@ -284,12 +334,17 @@ impl FileSystem for Browse {
             Err(error) => return Reply::<&[u8]>::fail(reply, error),
         };
         let end = offset.saturating_add(len.into());
+        let shared = Arc::clone(&self.shared);
         match file.reader.read(offset..end) {
             FileRead::Ready(bytes) => reply.ok(&bytes),
             FileRead::Pending(read) => self.finish(async move {
                 match read.bytes().await {
                     Ok(bytes) => reply.ok(&bytes),
-                    Err(error) => Reply::<&[u8]>::fail(reply, read_failed(&file.path, error)),
+                    Err(error) => {
+                        let error = read_failed(&file.path, error);
+                        let error = shared.failed.note(&file.path, error);
+                        Reply::<&[u8]>::fail(reply, error);
+                    }
                 }
             }),
         }
@@ -400,73 +455,5 @@ impl FileSystem for Browse {
             files_free: 0,
             block_size: 4096,
         });
-    }
-
-    fn fsync(&self, _: HandleId, _: bool, reply: impl Reply<()>) {
-        reply.ok(());
-    }
-
-    fn fsyncdir(&self, _: HandleId, reply: impl Reply<()>) {
-        reply.ok(());
-    }
-
-    fn setattr(&self, _: NodeId, _: SetAttr, reply: impl Reply<FileAttr>) {
-        reply.fail(READ_ONLY);
-    }
-
-    fn setxattr(&self, _: NodeId, _: &[u8], _: &[u8], _: SetXattr, reply: impl Reply<()>) {
-        reply.fail(READ_ONLY);
-    }
-
-    fn removexattr(&self, _: NodeId, _: &[u8], reply: impl Reply<()>) {
-        reply.fail(READ_ONLY);
-    }
-
-    fn make_file(&self, _: NodeId, _: &[u8], _: NewNode, reply: impl Reply<Entry>) {
-        reply.fail(READ_ONLY);
-    }
-
-    fn create(&self, _: NodeId, _: &[u8], _: NewNode, _: Access, reply: impl Reply<Created>) {
-        reply.fail(READ_ONLY);
-    }
-
-    fn mkdir(&self, _: NodeId, _: &[u8], _: NewNode, reply: impl Reply<Entry>) {
-        reply.fail(READ_ONLY);
-    }
-
-    fn make_special(&self, _: NodeId, _: &[u8], _: Special, _: NewNode, reply: impl Reply<Entry>) {
-        reply.fail(READ_ONLY);
-    }
-
-    fn symlink(&self, _: NodeId, _: &[u8], _: &[u8], _: NewNode, reply: impl Reply<Entry>) {
-        reply.fail(READ_ONLY);
-    }
-
-    fn link(&self, _: NodeId, _: NodeId, _: &[u8], reply: impl Reply<Entry>) {
-        reply.fail(READ_ONLY);
-    }
-
-    fn unlink(&self, _: NodeId, _: &[u8], reply: impl Reply<()>) {
-        reply.fail(READ_ONLY);
-    }
-
-    fn rmdir(&self, _: NodeId, _: &[u8], reply: impl Reply<()>) {
-        reply.fail(READ_ONLY);
-    }
-
-    fn rename(&self, _: (NodeId, &[u8]), _: (NodeId, &[u8]), _: bool, reply: impl Reply<()>) {
-        reply.fail(READ_ONLY);
-    }
-
-    fn exchange(&self, _: (NodeId, &[u8]), _: (NodeId, &[u8]), reply: impl Reply<()>) {
-        reply.fail(READ_ONLY);
-    }
-
-    fn write(&self, _: HandleId, _: u64, _: &[u8], _: bool, reply: impl Reply<usize>) {
-        reply.fail(READ_ONLY);
-    }
-
-    fn allocate(&self, _: HandleId, _: Allocation, _: Range<u64>, reply: impl Reply<()>) {
-        reply.fail(READ_ONLY);
     }
 }

@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
-/// What is not looked at for so long is not asked for any more.
+/// After so long without a look the background task stops asking.
 const UNUSED: Duration = Duration::from_mins(10);
 
 type Answer<T> = Result<Arc<T>, FsError>;
@@ -38,7 +38,7 @@ pub(crate) struct Fresh<T> {
 
 struct State<T> {
     value: Option<Arc<T>>,
-    /// When the listing began that gave the value, or after which the last failure was shown over.
+    /// When the listing began that gave the value; after a failure, when that failure came.
     since: Instant,
     used: Instant,
     asking: Option<Asking<T>>,
@@ -83,7 +83,7 @@ impl<T: Send + Sync + 'static> Fresh<T> {
 
     /// What is under way; it is begun if nothing is, and goes on also if nobody waits for it.
     fn asking(self: &Arc<Self>, state: &mut State<T>) -> Asking<T> {
-        // One that has ended and is still here was cut off by a panic.
+        // A request that has ended takes itself out of the state, unless it panicked: then another one is begun.
         if let Some(asking) = state
             .asking
             .as_ref()
@@ -137,7 +137,7 @@ fn chain(error: &FsError) -> String {
     text
 }
 
-/// Asks again every period, until nobody has looked for a while. A listing that takes long is not asked for all the time.
+/// Asks again every period, until nobody has looked for a while. Between two listings there is a pause at least as long as the first of them took.
 async fn watch<T: Send + Sync + 'static>(
     watched: Weak<Fresh<T>>,
     period: Duration,
@@ -159,7 +159,7 @@ async fn watch<T: Send + Sync + 'static>(
             fresh.asking(&mut state)
         };
         drop(fresh);
-        // A failure was logged, or nobody has been shown anything.
+        // `ask_once` has logged a failure, if there was an earlier value to show; without one, the look that asked has the error.
         let _ = asking.await;
         took = begun.elapsed();
     }

@@ -113,6 +113,11 @@ impl Handles {
         closed.map(drop).ok_or_else(bad)
     }
 
+    pub(crate) fn is_open(&self) -> bool {
+        let open = self.open.lock();
+        !open.files.is_empty() || !open.dirs.is_empty()
+    }
+
     pub(crate) fn clear(&self) {
         let all = std::mem::take(&mut *self.open.lock());
         drop(all);

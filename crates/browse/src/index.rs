@@ -19,20 +19,20 @@ use crate::place::{Content, Part, Place, View};
 /// The outputs of a job at one moment.
 #[derive(Debug)]
 pub(crate) struct JobIndex {
-    /// Another one for each that is made.
+    /// Its number: no other index has it.
     pub(crate) id: u64,
     /// All, in the order of keys.
     pub(crate) outputs: Vec<ListedOutput>,
     /// Those of the latest run of each task, by step and task.
     latest: Vec<u32>,
-    /// All, by run.
+    /// All, in the order of their runs: by time, then by session action.
     runs: Vec<u32>,
     /// In the order in which they had outputs first.
     pub(crate) roots: Vec<NamedRoot>,
     by: LatestBy,
     /// How many tasks have another latest run by name than by time.
     pub(crate) differing: usize,
-    /// What has been looked at: a later index makes these before it is shown. Held for single operations.
+    /// The trees that somebody has looked at. The next index makes the same ones before it is shown. Held for single operations.
     pub(crate) used: Mutex<HashSet<Content>>,
     /// Folders that were listed. Held for single operations.
     pub(crate) folders: Mutex<HashMap<FolderOf, Listing>>,
@@ -88,9 +88,9 @@ fn timestamp(time: SystemTime) -> Timestamp {
     }
 }
 
-/// The roots of outputs in the order in which they had outputs first, with the shortest manifests of each: what a root is
-/// called is known from any of them.
-pub(crate) fn roots_of(outputs: &[ListedOutput]) -> Vec<(ContentHash, Vec<ListedOutput>)> {
+/// The roots of outputs in the order in which they had outputs first, each with its shortest manifests: every manifest says what its root is
+/// called, and a short one is read soonest.
+pub fn roots_of(outputs: &[ListedOutput]) -> Vec<(ContentHash, Vec<ListedOutput>)> {
     const MOST: usize = 3;
     let mut roots: HashMap<ContentHash, (ActionTime, Vec<ListedOutput>)> = HashMap::new();
     for output in outputs {
@@ -158,7 +158,7 @@ impl JobIndex {
         order.iter().map(|&index| &self.outputs[index as usize])
     }
 
-    /// Those of an order for which `place` says that they are what is looked for: they follow each other.
+    /// The part of a sorted order for which `place` gives `Equal`, found by binary search.
     fn equal<'a>(
         &'a self,
         order: &'a [u32],
@@ -207,7 +207,7 @@ impl JobIndex {
         self.of(order).map(time_of).max()
     }
 
-    /// The folders that a folder of the job has: what they are called and stand for, and when something was written to them.
+    /// The folders in a folder of the job: the name of each, what it shows, and when something in it was written last.
     pub(crate) fn folders_of(
         &self,
         job: JobAddress,
@@ -273,7 +273,7 @@ impl JobIndex {
         found
     }
 
-    /// When something of a view was written last, or of everything.
+    /// When the newest output in a folder was written; `None` for folders that are only listed together with others.
     pub(crate) fn newest_of(&self, folder: FolderOf) -> Option<Timestamp> {
         match folder {
             FolderOf::Roots(View::Latest) | FolderOf::Steps => self.newest(&self.latest),

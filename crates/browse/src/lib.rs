@@ -17,18 +17,19 @@
 //!        `---- Source                 requests for keys and manifests, each with a deadline            source.rs
 //! ```
 //!
-//! **Memory.** Listings and trees are kept within a budget of bytes, the least used go first; one that is longer than the budget
-//! is kept by itself. Nodes are forgotten with the adapter.
+//! **Memory.** Listings and trees are kept within a budget of bytes; those that nobody has used for the longest time go first. One that is longer
+//! than the budget is kept all the same, as long as it is in use. A node is forgotten when the adapter forgets it.
 //!
 //! **Numbers.** The number of a directory is made of its path, that of a file of its path and of what the manifest says of
 //! it. So they are the same after each listing and in each mount, and a file that another run has written anew is another file, as after a
 //! rename over it: who has the old one open goes on with its bytes.
 //!
-//! **Failures.** A listing that fails is an error of the look that needed it, and is asked for again by the next one. If an earlier
-//! listing is at hand, that is shown and the failure is logged: a folder is never shown empty because the store did not answer.
+//! **Failures.** If a listing fails, the look that needed it fails, and the next look asks again. If there is an earlier listing, that
+//! is shown, and the failure is logged: a folder is never shown empty because the store did not answer.
 
 mod caches;
 mod engine;
+mod failed;
 mod filesystem;
 mod fresh;
 mod handles;
@@ -45,4 +46,6 @@ mod tree;
 mod xattrs;
 
 pub use filesystem::Browse;
+pub use index::roots_of;
+pub use names::{NamedRoot, name_roots};
 pub use options::{BrowseOptions, JobInput, Scope};

@@ -17,11 +17,13 @@ const UNFIT: &[char] = &['/', '\\', ':', '*', '?', '"', '<', '>', '|'];
 
 /// A root whose folder has a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct NamedRoot {
-    pub(crate) hash: ContentHash,
-    pub(crate) name: String,
+pub struct NamedRoot {
+    /// The hash that stands for it in keys.
+    pub hash: ContentHash,
+    /// The name of its folder.
+    pub name: String,
     /// What its manifests say of it; `None` if they say nothing.
-    pub(crate) said: Option<OutputMetadata>,
+    pub said: Option<OutputMetadata>,
 }
 
 /// A text as a part of a name; `None` if nothing of it can be.
@@ -54,7 +56,7 @@ fn place(said: &OutputMetadata, mappings: &[Mapping]) -> ForeignPath {
 }
 
 /// Names roots, which come in the order in which they had outputs first. No two names differ in case alone.
-pub(crate) fn name_roots(
+pub fn name_roots(
     roots: impl IntoIterator<Item = (ContentHash, Option<OutputMetadata>)>,
     mappings: &[Mapping],
 ) -> Vec<NamedRoot> {

@@ -161,7 +161,7 @@ impl Nodes {
             mtime: time,
             ctime: time,
             perm: self.settings.perm(kind, &attributes),
-            // 1 says of a directory that what is in it was not counted.
+            // A directory with one link: programs such as `find` do not derive the number of its subdirectories from that.
             nlink: 1,
             uid: self.settings.uid,
             gid: self.settings.gid,
@@ -194,7 +194,7 @@ impl Nodes {
         });
         node.references += 1;
         if let Child::Dir(place, time) = child {
-            // A folder can have the name that another one had.
+            // Another folder may have the name now, such as that of another root: then the node leads there.
             if matches!(&node.what, What::Dir(known) if known.place != *place) {
                 node.what = self.make(dir, name, &path, ino, child).1;
             }
@@ -252,6 +252,26 @@ impl Nodes {
                 table.remove(&node);
             }
         }
+    }
+
+    /// The files that an object of this hash and length is part of, with their paths.
+    pub(crate) fn files_with(&self, object: ContentHash, len: u64) -> Vec<(NodeId, Arc<[u8]>)> {
+        let has = |node: &Node| match &node.what {
+            What::File(file, _) => {
+                let hashes = file.content.hashes();
+                hashes.contains(&object)
+                    && file.layout().is_some_and(|layout| {
+                        let mut pieces = layout.pieces(0..layout.size());
+                        pieces.any(|piece| piece.hash == object && piece.object_len == len)
+                    })
+            }
+            What::Dir(_) | What::Link(..) => false,
+        };
+        let table = self.table.lock();
+        let found = table.iter().filter(|(_, node)| has(node));
+        found
+            .map(|(&id, node)| (id, Arc::clone(&node.path)))
+            .collect()
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -1,10 +1,11 @@
 //! What is browsed, and how.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::time::Duration;
 
 use attachfs_fetch::{FetchOptions, Prefetch};
-use attachfs_jobs::{FarmId, JobAddress, LatestBy, QueueId};
+use attachfs_jobs::{FarmId, JobAddress, JobsAddress, LatestBy, QueueId};
 use attachfs_paths::Mapping;
 use attachfs_store::ManifestKey;
 use attachfs_vfs::Settings;
@@ -18,6 +19,21 @@ pub enum Scope {
     Jobs(Vec<JobAddress>),
     /// All jobs of a queue that have outputs, each in a folder that has its id.
     Queue(FarmId, QueueId),
+}
+
+/// For people: the address of the job or the queue, or the first job and how many there are.
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Job(job) => job.fmt(f),
+            Self::Queue(farm, queue) => JobsAddress::Queue(*farm, *queue).fmt(f),
+            Self::Jobs(jobs) => match &jobs[..] {
+                [] => f.write_str("no job"),
+                [job] => job.fmt(f),
+                [first, more @ ..] => write!(f, "{first} and {} more", more.len()),
+            },
+        }
+    }
 }
 
 /// A manifest of a job's inputs.
@@ -53,8 +69,8 @@ pub struct BrowseOptions {
 }
 
 impl BrowseOptions {
-    /// How bytes are fetched for somebody who browses: what is read and nothing ahead of it, since a file manager reads the beginning of
-    /// each file. Who reads on has what the kernel reads ahead.
+    /// How bytes are fetched for somebody who browses: what is read, and nothing ahead of it, since a file manager reads the beginning of
+    /// each file. A program that reads on in a file is served by the kernel's own read-ahead.
     pub fn fetching(options: FetchOptions) -> FetchOptions {
         FetchOptions {
             prefetch: Prefetch::Off,

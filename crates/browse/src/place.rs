@@ -5,7 +5,7 @@ use std::sync::Arc;
 use attachfs_jobs::{ActionTime, JobAddress, SessionActionId, StepId, TaskId};
 use attachfs_manifest::ContentHash;
 
-/// Whose outputs the folder of a step has them from.
+/// What wrote the outputs in one folder of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Part {
     /// One task.

@@ -21,9 +21,9 @@ use crate::tree::{Layers, Origin, Tree};
 
 /// How many manifests are read at once.
 pub(crate) const AT_ONCE: usize = 128;
-/// So many KiB of manifests are on their way at once; a longer one comes alone.
+/// How many KiB of manifests are fetched at once. A manifest that is longer is fetched while no other is.
 const KIB_AT_ONCE: u32 = 64 << 10;
-/// After so many manifests others have a turn on the thread.
+/// After so many manifests the task lets other tasks run on its thread.
 const TURN: usize = 64;
 
 /// A manifest that is to be read.
@@ -53,9 +53,9 @@ impl std::hash::Hash for Wanted {
 pub(crate) struct Source {
     store: Arc<dyn Store>,
     deadline: Duration,
-    /// By key, length and time: what was written under a key later is another manifest.
+    /// By key, length and time, so that a manifest which somebody has replaced under its key is read again.
     decoded: Cache<Wanted, Decoded>,
-    /// What roots are, by the hash that stands for them in any key.
+    /// What manifests say of their roots, by the hash of the root in keys.
     roots: Cache<ContentHash, Option<OutputMetadata>>,
     room: Semaphore,
 }
@@ -167,7 +167,7 @@ impl Source {
             self.roots.insert(hash, said.clone());
             return Ok(said);
         }
-        // All that were asked for are gone; the next listing knows.
+        // All of these manifests were deleted after they were listed. The next listing will not have them.
         Ok(None)
     }
 
@@ -187,7 +187,7 @@ impl Source {
     async fn room(&self, len: Option<u64>) -> Option<tokio::sync::SemaphorePermit<'_>> {
         let kib = len.unwrap_or(1 << 20).div_ceil(1024);
         let kib = u32::try_from(kib).map_or(KIB_AT_ONCE, |kib| kib.clamp(1, KIB_AT_ONCE));
-        // It is never closed.
+        // This fails only if the semaphore is closed, which nobody does.
         self.room.acquire_many(kib).await.ok()
     }
 
@@ -209,7 +209,7 @@ impl Source {
         let manifest = Arc::new(manifest);
         let decoded = Decoded {
             manifest: Arc::clone(&manifest),
-            // Packed, an entry takes less than its text.
+            // A decoded entry takes less memory than its JSON.
             weight: 512 + stored.bytes.len() as u64,
         };
         self.decoded.insert(wanted.clone(), decoded);

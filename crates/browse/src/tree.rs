@@ -129,7 +129,7 @@ impl Layers {
                 }
             }
             Manifest::Diff(diff) => {
-                // What is in a directory goes before it.
+                // Deletions of what is in a directory come before that of the directory.
                 for (path, change) in diff.changes().rev() {
                     match change {
                         Change::DeleteDir => self.delete(path, true),
@@ -195,7 +195,7 @@ impl Layers {
     pub(crate) fn finish(self) -> Tree {
         let mut dirs = Vec::new();
         let mut weight = 0;
-        // Directories get their numbers as they are found, and their entries in the order of their numbers.
+        // A directory is numbered when its parent is written out, and the directories are written out in the order of their numbers.
         let mut waiting = std::collections::VecDeque::from([self.root]);
         let mut next: u32 = 1;
         while let Some(Growing { newest, entries }) = waiting.pop_front() {

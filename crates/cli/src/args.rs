@@ -1,20 +1,33 @@
 //! The command line, as typed, with the default of each option.
 
+pub(crate) mod browse;
 pub(crate) mod cache;
+pub(crate) mod client;
 pub(crate) mod committing;
 pub(crate) mod download;
 pub(crate) mod early;
+pub(crate) mod fetching;
 pub(crate) mod fsck;
+pub(crate) mod job_files;
+pub(crate) mod jobs;
+pub(crate) mod jobs_diff;
 pub(crate) mod layering;
+pub(crate) mod listing_jobs;
+pub(crate) mod looking;
 pub(crate) mod manifest;
 pub(crate) mod names;
+pub(crate) mod placing;
 pub(crate) mod publishing;
 pub(crate) mod reading;
 pub(crate) mod report;
 pub(crate) mod s3;
 pub(crate) mod scratch;
+pub(crate) mod showing;
+pub(crate) mod since;
 pub(crate) mod stats;
 pub(crate) mod store;
+pub(crate) mod submit;
+pub(crate) mod sync_output;
 pub(crate) mod traces;
 pub(crate) mod unmounting;
 pub(crate) mod upload;
@@ -27,13 +40,13 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
-pub(crate) use self::committing::{
-    Chosen, Commit, Diff, HandedFormat, LinkChoice, ManifestTo, Session,
-};
+pub(crate) use self::committing::{Chosen, Commit, Diff, LinkChoice, ManifestTo, Session};
+use self::showing::Layering;
 use self::values::FormatName;
 
 const EXIT_CODES: &str = "Exit codes: 0 ok, 1 other failure, 2 usage, 10 mount, 11 store, 12 integrity \
-(bytes are not what they should be), 13 incomplete (some of it is done), 14 busy, 15 cancelled.
+(bytes are not what they should be), 13 incomplete (some of it is done), 14 busy, 15 cancelled, 16 unmapped (files of a job \
+that have no place on this machine were left out).
 After 13 the same command goes on with what is left: an upload, a download or a commit that broke off, \
 or files that failed, which are listed. One whose object is damaged in the store fails again until the \
 object is replaced; of several mounts that are unmounted, some are pending. `store verify` and `manifest check` exit with 12 if something is damaged, and with 13 \
@@ -61,6 +74,7 @@ impl Args {
     pub(crate) fn log(&self) -> Option<&Path> {
         match &self.verb {
             Verb::Mount(mount) => mount.log.as_deref(),
+            Verb::Browse(browse) => browse.log.as_deref(),
             _ => None,
         }
     }
@@ -93,7 +107,11 @@ pub(crate) enum Verb {
     Snapshot(Snapshot),
     Upload(upload::Upload),
     Download(download::Download),
+    Submit(Box<submit::Submit>),
+    Check(Box<submit::Check>),
+    SyncOutput(sync_output::SyncOutput),
     Mount(Mount),
+    Browse(browse::Browse),
     Umount(unmounting::Umount),
     Add(layering::Add),
     /// List the manifests of a mount, the lowest first.
@@ -108,12 +126,10 @@ pub(crate) enum Verb {
     Commit(Commit),
     Fsck(fsck::Fsck),
     Discard(Discard),
-    /// List the files of a manifest.
-    Ls(Ls),
-    /// Print a file of a manifest.
-    Cat(Cat),
-    /// Describe a manifest.
-    Inspect(Inspect),
+    Ls(looking::Ls),
+    Cat(looking::Cat),
+    Inspect(looking::Inspect),
+    Jobs(listing_jobs::Jobs),
     Manifest(manifest::ManifestArgs),
     Store(store::StoreArgs),
     Cache(cache::CacheArgs),
@@ -214,34 +230,6 @@ pub(crate) struct Probing {
     pub(crate) no_probe: bool,
 }
 
-/// How manifests are put together.
-#[derive(Debug, Clone, ClapArgs)]
-pub(crate) struct Layering {
-    #[command(flatten)]
-    pub(crate) shown: Showing,
-    /// Apply diffs although they were not made from what lies below them.
-    #[arg(long)]
-    pub(crate) ignore_parent: bool,
-}
-
-impl From<Layering> for attachfs::LayerOptions {
-    fn from(layering: Layering) -> Self {
-        Self {
-            root: layering.shown.root,
-            ignore_parent: layering.ignore_parent,
-        }
-    }
-}
-
-/// The part of a manifest that is shown.
-#[derive(Debug, Clone, ClapArgs)]
-pub(crate) struct Showing {
-    /// For manifests of absolute paths: the directory in them that is the root of what is shown. All
-    /// that is in the manifests must lie below it; `/` shows everything.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) root: Option<attachfs::Root>,
-}
-
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Snapshot {
     /// The folder.
@@ -252,9 +240,11 @@ pub(crate) struct Snapshot {
         short,
         long,
         value_name = "MANIFEST",
-        required_unless_present = "publish"
+        required_unless_present_any = ["publish", "destination"]
     )]
     pub(crate) output: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) client: client::ClientSnapshot,
     /// Upload to this store: a directory or s3://bucket/prefix. Default: only hash.
     #[arg(long, value_name = "STORE")]
     pub(crate) store: Option<String>,
@@ -283,21 +273,26 @@ pub(crate) struct Snapshot {
 #[derive(Debug, ClapArgs)]
 #[command(
     override_usage = "attachfs mount [OPTIONS] <MANIFEST[=SUBDIR]>... <MOUNTPOINT>\n       \
+attachfs mount [OPTIONS] deadline://<FARM>/<QUEUE>/<JOB>[/<STEP>[/<TASK>]] <MOUNTPOINT>\n       \
 attachfs mount [OPTIONS] --session <DIR> <MOUNTPOINT>",
     after_help = "Examples:
   attachfs mount --store s3://bucket/DeadlineCloud scene.manifest /mnt/scene
   attachfs mount --store ./store base.manifest diff.manifest textures.manifest=assets/tex /mnt/scene
+  attachfs mount --queue-json queue.json --job job-0… /mnt/job             (what a job wrote, to work on)
   attachfs mount --session ~/.local/state/attachfs/sessions/0123… /mnt/scene    (take up a session)"
 )]
 pub(crate) struct Mount {
     /// Manifests, the lowest layer first, and the mount point last. A manifest is a file, an s3://
-    /// address, or `-` for standard input; with =SUBDIR it is placed in that directory.
+    /// address, or `-` for standard input; with =SUBDIR it is placed in that directory. Instead of manifests a job can be
+    /// named, by its address or by options.
     #[arg(required = true, value_name = "MANIFEST[=SUBDIR]... MOUNTPOINT")]
     pub(crate) paths: Vec<OsString>,
     /// Where the objects are: a directory or s3://bucket/prefix. Default: the store of an s3://
     /// manifest, else your own store on this machine.
     #[arg(long, value_name = "STORE")]
     pub(crate) store: Option<String>,
+    #[command(flatten)]
+    pub(crate) of_job: job_files::JobFileOptions,
     #[command(flatten)]
     pub(crate) layering: Layering,
     #[command(flatten)]
@@ -376,7 +371,7 @@ pub(crate) struct Mount {
 
 /// List sessions: mounts, and sessions with uncommitted changes.
 ///
-/// `mounted`, or `in use` by a process without a mount (detached, or being committed: `status` tells); `left` without a process, or `dead` if its mount is
+/// `mounted`, `browsing` if it shows outputs of jobs, or `in use` by a process without a mount (detached, or being committed: `status` tells); `left` without a process, or `dead` if its mount is
 /// still there, which `umount` takes away; `ending` if it was half deleted. A session whose directory is not there now, because its disk is not mounted for example, is
 /// `unreachable`, and is not forgotten. One in whose directory there is another session now is `lost`.
 #[derive(Debug, ClapArgs)]
@@ -405,47 +400,6 @@ pub(crate) struct Discard {
     /// Do not ask.
     #[arg(short, long)]
     pub(crate) yes: bool,
-}
-
-#[derive(Debug, ClapArgs)]
-pub(crate) struct Ls {
-    /// A file, an s3:// address, or `-`.
-    #[arg(value_name = "MANIFEST")]
-    pub(crate) manifest: OsString,
-    #[command(flatten)]
-    pub(crate) shown: Showing,
-    /// A path in it. Default: the root.
-    #[arg(value_name = "PATH", default_value = "", hide_default_value = true)]
-    pub(crate) path: String,
-    /// Sizes, times and hashes too.
-    #[arg(short)]
-    pub(crate) long: bool,
-    /// Everything below.
-    #[arg(short = 'R', long)]
-    pub(crate) recursive: bool,
-}
-
-#[derive(Debug, ClapArgs)]
-pub(crate) struct Cat {
-    /// A file, an s3:// address, or `-`.
-    #[arg(value_name = "MANIFEST")]
-    pub(crate) manifest: OsString,
-    #[command(flatten)]
-    pub(crate) shown: Showing,
-    /// The file in it.
-    #[arg(value_name = "PATH")]
-    pub(crate) path: String,
-    /// Where the objects are. Default: the store of an s3:// manifest, else your own store on this
-    /// machine.
-    #[arg(long, value_name = "STORE")]
-    pub(crate) store: Option<String>,
-}
-
-#[derive(Debug, ClapArgs)]
-pub(crate) struct Inspect {
-    /// A file, an s3:// address, or `-`.
-    #[arg(value_name = "MANIFEST")]
-    pub(crate) manifest: OsString,
 }
 
 #[cfg(test)]

@@ -39,6 +39,9 @@ pub(crate) struct Ready {
     pub(crate) pid: u32,
     /// Whether it takes the place of a process that had died.
     pub(crate) had_died: bool,
+    /// The jobs whose outputs it shows; nothing if it shows manifests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) browses: Option<String>,
     /// Why the store cannot be read, if it is mounted all the same.
     pub(crate) without_store: Option<String>,
     /// The address that answers with metrics, if there is one.

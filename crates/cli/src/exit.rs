@@ -38,6 +38,9 @@ pub(crate) const INCOMPLETE: u8 = 13;
 /// The exit code of a verb that its user cancelled.
 pub(crate) const CANCELLED: u8 = 15;
 
+/// The exit code of a verb that left out files of a job, since they have no place on this machine.
+pub(crate) const UNMAPPED: u8 = 16;
+
 pub(crate) fn code(result: Result<(), Failure>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -124,6 +124,25 @@ pub(crate) fn published(address: Option<&str>) -> String {
     address.map_or_else(String::new, |address| format!("published  {address}\n"))
 }
 
+/// What was fetched: from the store, from the cache, and what could not be.
+fn from_store(fetched: Fetched) -> String {
+    let requests = count(fetched.requests, "request");
+    let mut text = format!("{} from the store in {requests}", bytes(fetched.bytes));
+    if fetched.disk_bytes > 0 {
+        text += &format!(", {} from the cache", bytes(fetched.disk_bytes));
+    }
+    if fetched.damaged + fetched.missing > 0 {
+        let Fetched {
+            damaged, missing, ..
+        } = fetched;
+        text += &format!("; {damaged} damaged, {missing} missing");
+    }
+    if fetched.failed > 0 {
+        text += &format!("; {} failed", count(fetched.failed, "request"));
+    }
+    text
+}
+
 pub(crate) fn read(counters: Counters, fetched: Option<Fetched>) -> String {
     let mut text = format!(
         "read       {}, {}",
@@ -131,20 +150,7 @@ pub(crate) fn read(counters: Counters, fetched: Option<Fetched>) -> String {
         bytes(counters.bytes_read)
     );
     if let Some(fetched) = fetched {
-        text += &format!(
-            "; {} from the store in {}",
-            bytes(fetched.bytes),
-            count(fetched.requests, "request")
-        );
-        if fetched.disk_bytes > 0 {
-            text += &format!(", {} from the cache", bytes(fetched.disk_bytes));
-        }
-        if fetched.damaged + fetched.missing > 0 {
-            text += &format!("; {} damaged, {} missing", fetched.damaged, fetched.missing);
-        }
-        if fetched.failed > 0 {
-            text += &format!("; {} failed", count(fetched.failed, "request"));
-        }
+        text += &format!("; {}", from_store(fetched));
     }
     text += "\n";
     if counters.passthrough_opens > 0 {
@@ -264,6 +270,9 @@ pub(crate) fn status(report: &StatusReport) -> String {
         "state      {state}{}\n",
         if report.read_only { ", read-only" } else { "" }
     );
+    if let Some(jobs) = &report.browses {
+        text += &format!("shows      {}\n", line_of(jobs));
+    }
     text += &format!("store      {}\n", line_of(&report.store));
     for manifest in &report.manifests {
         text += &format!("manifest   {}\n", line_of(manifest));
@@ -271,6 +280,12 @@ pub(crate) fn status(report: &StatusReport) -> String {
     if let Some(counters) = report.counters.filter(|_| report.mounted) {
         text += &read(counters, report.fetched);
         text += &failed_reads(counters.reads_failed, report.last_error.as_ref());
+    } else if let Some(fetched) = report.fetched {
+        // A browse: what is read of its files is not counted.
+        text += &format!("read       {}\n", from_store(fetched));
+        if let Some(last) = &report.last_error {
+            text += &format!("failed     {}\n", last_error(last));
+        }
     }
     if let Some(early) = &report.early_upload {
         text += &sent_early(early);

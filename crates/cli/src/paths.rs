@@ -56,7 +56,7 @@ fn may_be_path(arg: &Arg) -> bool {
 /// Whether the last of these is a mount point. The verb finds what is at it without asking it, and asks itself what it is
 /// to be in.
 fn has_mount_point(command: &Command, id: &str) -> bool {
-    id == "paths" && matches!(command.get_name(), "mount" | "add")
+    id == "paths" && matches!(command.get_name(), "mount" | "browse" | "add")
 }
 
 /// A value as a path, and the path behind its last `=`: the folder of `MANIFEST=FOLDER`.

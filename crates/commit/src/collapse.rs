@@ -23,7 +23,7 @@ use attachfs_manifest::{ChunkSize, File, ManifestPath, Mtime, Node, PathError};
 use attachfs_scan::{
     CrossMounts, EntryKind, Progress, ScanError, ScanOptions, SkipReason, SymlinkPolicy, scan,
 };
-use attachfs_transfer::{ChunkSource, FileToStore, SourceFile, TransferError, hash_source};
+use attachfs_transfer::{ChunkSource, FileToStore, SourceFile, TransferError, hash_whole_source};
 use futures::{StreamExt as _, TryStreamExt as _};
 
 use crate::error::{CommitError, OutgoingLink};
@@ -253,7 +253,8 @@ async fn hash(
     chunk_size: ChunkSize,
 ) -> Result<(ManifestPath, File, Vec<ChunkSource>), TransferError> {
     let patience = ANSWERS_WITHIN + Duration::from_secs(shown.file.size / LEAST_RATE);
-    let hashed = tokio::time::timeout(patience, hash_source(shown.file.clone(), chunk_size)).await;
+    let hashed =
+        tokio::time::timeout(patience, hash_whole_source(shown.file.clone(), chunk_size)).await;
     let content = hashed.map_err(|_elapsed| {
         let source = io::Error::from(io::ErrorKind::TimedOut);
         TransferError::read(&shown.file.path, source)

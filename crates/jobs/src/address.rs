@@ -98,6 +98,55 @@ impl JobAddress {
     }
 }
 
+/// All jobs of a store, of a farm or of a queue, or one job: `deadline://[FARM[/QUEUE[/JOB[/STEP[/TASK]]]]]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum JobsAddress {
+    /// All that the store knows.
+    All,
+    /// A farm.
+    Farm(FarmId),
+    /// A queue.
+    Queue(FarmId, QueueId),
+    /// A job, or a part of one.
+    Job(JobAddress),
+}
+
+impl JobsAddress {
+    /// Whether a text is meant as an address of jobs, right or wrong.
+    pub fn is_one(text: &str) -> bool {
+        text.starts_with(SCHEME)
+    }
+}
+
+impl fmt::Display for JobsAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All => f.write_str(SCHEME),
+            Self::Farm(farm) => write!(f, "{SCHEME}{farm}"),
+            Self::Queue(farm, queue) => write!(f, "{SCHEME}{farm}/{queue}"),
+            Self::Job(job) => job.fmt(f),
+        }
+    }
+}
+
+impl FromStr for JobsAddress {
+    type Err = ParseJobAddressError;
+
+    fn from_str(text: &str) -> Result<Self, ParseJobAddressError> {
+        let ids = text
+            .strip_prefix(SCHEME)
+            .ok_or_else(|| ParseJobAddressError::Scheme(text.to_owned()))?;
+        let ids = ids.strip_suffix('/').unwrap_or(ids);
+        let mut parts = ids.split('/');
+        match (parts.next(), parts.next(), parts.next()) {
+            (None | Some(""), None, _) => Ok(Self::All),
+            (Some(farm), None, _) => Ok(Self::Farm(id(text, farm)?)),
+            (Some(farm), Some(queue), None) => Ok(Self::Queue(id(text, farm)?, id(text, queue)?)),
+            _ => text.parse().map(Self::Job),
+        }
+    }
+}
+
 /// A folder that is named by ids, each of which is a part of a key as it is.
 pub(crate) fn prefix(ids: String) -> KeyPrefix {
     let parsed: Result<KeyPrefix, ParseKeyError> = ids.parse();
@@ -217,6 +266,34 @@ mod tests {
                 source.map_or(String::new(), ToString::to_string)
             );
             assert!(told.contains(said), "{told}: {said}");
+        }
+    }
+
+    #[test]
+    fn an_address_names_everything_a_farm_a_queue_or_a_job() {
+        let farm = format!("deadline://farm-{HEX}");
+        let queue = format!("{farm}/queue-{HEX}");
+        for (text, is) in [
+            ("deadline://", "all"),
+            (&farm, "farm"),
+            (&queue, "queue"),
+            (&job(), "job"),
+        ] {
+            let address: JobsAddress = text.parse().unwrap();
+            assert_eq!(address.to_string(), text);
+            let found = match address {
+                JobsAddress::All => "all",
+                JobsAddress::Farm(_) => "farm",
+                JobsAddress::Queue(..) => "queue",
+                JobsAddress::Job(_) => "job",
+            };
+            assert_eq!(found, is);
+            if is != "all" {
+                assert_eq!(format!("{text}/").parse(), Ok(address));
+            }
+        }
+        for wrong in ["s3://x", "deadline://x", "deadline://farm-1/"] {
+            wrong.parse::<JobsAddress>().unwrap_err();
         }
     }
 

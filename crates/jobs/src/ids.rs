@@ -141,6 +141,10 @@ id!(
     Numbered
 );
 id!(
+    /// A session: `session-` and 32 digits.
+    SessionId, "session", "session-", "session- and 32 hexadecimal digits", Digits
+);
+id!(
     /// A storage profile: `sp-` and 32 digits.
     StorageProfileId, "storage profile", "sp-", "sp- and 32 hexadecimal digits", Digits
 );
@@ -151,6 +155,18 @@ id!(
 
 impl TaskId {
     /// The number at its end: tasks of a step are counted from 0.
+    pub fn number(&self) -> u64 {
+        self.0.number
+    }
+}
+
+impl SessionActionId {
+    /// The session whose action it is: they have the same digits.
+    pub fn session(&self) -> SessionId {
+        SessionId(self.0.of)
+    }
+
+    /// The number at its end: actions of a session are counted from 0.
     pub fn number(&self) -> u64 {
         self.0.number
     }

@@ -32,18 +32,19 @@ mod metadata;
 mod python;
 mod reading;
 
-pub use address::{JobAddress, JobPart, ParseJobAddressError};
+pub use address::{JobAddress, JobPart, JobsAddress, ParseJobAddressError};
 pub use bundle::{
     BundleError, BundleFile, BundleFiles, BundleParameter, BundleReferences, BundleValue, DataFlow,
     GivenParameters, JobBundle, ObjectType,
 };
 pub use documents::{
-    AttachmentSettings, Attachments, DocumentError, FileSystemKind, Job, JobRoots, Parameter,
-    Queue, RootAttachment, Step, Syntax, Task, UnknownRoot, step_dependencies,
+    AttachmentSettings, Attachments, ClientCheckpoint, ClientJob, DocumentError, FileSystemKind,
+    Job, JobRoots, Parameter, Queue, RootAttachment, Step, Syntax, Task, UnknownRoot, jobs,
+    step_dependencies,
 };
 pub use ids::{
-    FarmId, JobId, ParseIdError, QueueId, SessionActionId, StepId, StorageProfileId, SubmissionId,
-    TaskId,
+    FarmId, JobId, ParseIdError, QueueId, SessionActionId, SessionId, StepId, StorageProfileId,
+    SubmissionId, TaskId,
 };
 pub use keys::{ActionTime, InputKey, OutputKey, OutputPlace, ParseJobKeyError, ParseTimeError};
 pub use listing::{

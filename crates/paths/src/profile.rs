@@ -120,6 +120,16 @@ impl StorageProfile {
         self.family.path_format()
     }
 
+    /// Reads the document, as `FromStr` does.
+    pub fn from_json(bytes: &[u8]) -> Result<Self, ProfileError> {
+        match serde_json::from_slice(bytes).map_err(ProfileError::Json)? {
+            Value::Object(profile) => {
+                parse(&profile).map_err(|(field, problem)| ProfileError::Field { field, problem })
+            }
+            _ => Err(ProfileError::NotAnObject),
+        }
+    }
+
     /// The profile as a document, with the fields that are kept of it: what `FromStr` reads.
     pub fn to_json(&self) -> String {
         let locations = self.locations.iter();
@@ -137,12 +147,7 @@ impl FromStr for StorageProfile {
     type Err = ProfileError;
 
     fn from_str(text: &str) -> Result<Self, ProfileError> {
-        match serde_json::from_str(text).map_err(ProfileError::Json)? {
-            Value::Object(profile) => {
-                parse(&profile).map_err(|(field, problem)| ProfileError::Field { field, problem })
-            }
-            _ => Err(ProfileError::NotAnObject),
-        }
+        Self::from_json(text.as_bytes())
     }
 }
 

@@ -66,6 +66,34 @@ pub async fn hash_source(
     .await
 }
 
+/// [`hash_source`] of a file all of which counts, wherever it is. Fails if there is more of it than its length says, as of files
+/// that a kernel makes up while they are read (`/proc`): what was hashed would be the beginning.
+pub async fn hash_whole_source(
+    source: FileToStore,
+    chunk_size: ChunkSize,
+) -> Result<Content, TransferError> {
+    let meter = Meter::new(Phase::Hash, 1, source.size);
+    let counted = Arc::clone(&meter);
+    blocking(&meter, move || {
+        let hashes = hash_chunks(&source, chunk_size, &counted)?;
+        let more = fill_at(&*source.open()?, &mut [0], source.size);
+        match more.map_err(|error| TransferError::read(&source.path, error))? {
+            0 => Ok(content_of(hashes)),
+            _ => {
+                let why = format!(
+                    "it has more than the {} bytes that its length says",
+                    source.size
+                );
+                Err(TransferError::read(
+                    &source.path,
+                    std::io::Error::other(why),
+                ))
+            }
+        }
+    })
+    .await
+}
+
 /// The hashes of a file's chunks, in order.
 pub(crate) fn hash_chunks(
     source: &FileToStore,

@@ -41,6 +41,7 @@ pub use download::{
 pub use error::TransferError;
 pub use hash::{
     LONGEST_OBJECT, MOST_CHUNKS, hash_file, hash_file_until, hash_of_zeros, hash_source,
+    hash_whole_source,
 };
 pub use publish::{PublishError, publish_manifest};
 pub use snapshot::{HashOptions, HashReport, NamedFile, Unreadable, snapshot, upload_named};

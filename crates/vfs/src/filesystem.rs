@@ -3,7 +3,7 @@
 //! ```text
 //!     FUSE adapter, WinFsp adapter
 //!        |  one method an operation; the answer goes to a completion object (`reply`)
-//!     FileSystem <-- Vfs, a lazily listed tree, ...
+//!     FileSystem <-- Vfs, ReadOnlyFileSystem <-- a lazily listed tree, ...
 //!        |  Invalidation: what the adapter's cache has to forget
 //!        v
 //!     Attachment
@@ -30,6 +30,7 @@ mod counted;
 mod invalidation;
 mod operations;
 mod protected;
+mod read_only;
 mod reply;
 mod types;
 mod vfs;
@@ -46,6 +47,7 @@ pub use self::counted::Counted;
 pub use self::invalidation::{Acknowledgement, Invalidation};
 pub use self::operations::{Operation, OperationCounts, Operations};
 pub use self::protected::Protected;
+pub use self::read_only::ReadOnlyFileSystem;
 pub use self::reply::{DataReply, ListReply, ListedReply, NameReply, Reply};
 pub use self::types::{
     Asker, Attachment, Created, Entry, Found, Listed, ListedName, NewNode, NodeId, OpenedDir,

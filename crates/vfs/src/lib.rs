@@ -56,7 +56,7 @@ pub use filesystem::{
     Acknowledgement, Asker, Attachment, Backing, Counted, Created, DataReply, Entry, FileSystem,
     Found, Invalidation, ListReply, Listed, ListedName, ListedReply, NameReply, NewNode, NodeId,
     OpenedDir, OpenedFile, Operation, OperationCounts, Operations, Passthrough, Protected,
-    Released, Reply, Usage,
+    ReadOnlyFileSystem, Released, Reply, Usage,
 };
 pub use freeze::{Frozen, OpenWriters};
 pub use handles::{Access, HandleId};

@@ -4,15 +4,14 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use attachfs_tree::{Ino, Kind, Special, Timestamp};
+use attachfs_tree::{Ino, Kind, Timestamp};
 use attachfs_vfs::{
-    Access, Allocation, Asker, Attachment, Created, DataReply, Entry, FileAttr, FileSystem, Found,
-    FsError, FsErrorKind, HandleId, Invalidation, Listed, ListedName, ListedReply, NameReply,
-    NewNode, NodeId, OpenedDir, OpenedFile, Released, Reply, SeekTo, SetAttr, SetXattr, Usage,
+    Asker, Attachment, DataReply, Entry, FileAttr, Found, FsError, FsErrorKind, HandleId,
+    Invalidation, Listed, ListedName, ListedReply, NameReply, NodeId, OpenedDir, OpenedFile,
+    ReadOnlyFileSystem, Released, Reply, SeekTo, Usage,
 };
 use parking_lot::Mutex;
 
@@ -282,13 +281,7 @@ impl LazyTree {
     }
 }
 
-const READ_ONLY: FsError = FsError::plain(FsErrorKind::ReadOnly);
-
-impl FileSystem for LazyTree {
-    fn is_read_only(&self) -> bool {
-        true
-    }
-
+impl ReadOnlyFileSystem for LazyTree {
     fn keeps_for(&self) -> Option<Duration> {
         None
     }
@@ -339,10 +332,7 @@ impl FileSystem for LazyTree {
         reply.done(self.0.state.lock().attr(node));
     }
 
-    fn open(&self, node: NodeId, access: Access, truncate: bool, reply: impl Reply<OpenedFile>) {
-        if access.write || truncate {
-            return reply.fail(READ_ONLY);
-        }
+    fn open(&self, node: NodeId, reply: impl Reply<OpenedFile>) {
         let mut state = self.0.state.lock();
         let opened = match state.node(node) {
             Ok(node) if node.moved.is_some() => Err(FsErrorKind::Moved.into()),
@@ -442,87 +432,19 @@ impl FileSystem for LazyTree {
         });
     }
 
-    fn allocate(&self, _: HandleId, _: Allocation, _: Range<u64>, reply: impl Reply<()>) {
-        reply.fail(READ_ONLY);
-    }
-
     fn seek(&self, _: HandleId, _: u64, _: SeekTo, reply: impl Reply<u64>) {
         reply.fail(FsErrorKind::NotSupported.into());
-    }
-
-    fn fsync(&self, _: HandleId, _: bool, reply: impl Reply<()>) {
-        reply.ok(());
-    }
-
-    fn fsyncdir(&self, _: HandleId, reply: impl Reply<()>) {
-        reply.ok(());
     }
 
     fn getxattr(&self, _: NodeId, _: &[u8], reply: impl DataReply) {
         Reply::<&[u8]>::fail(reply, FsErrorKind::NoAttribute.into());
     }
 
-    fn setxattr(&self, _: NodeId, _: &[u8], _: &[u8], _: SetXattr, reply: impl Reply<()>) {
-        reply.fail(READ_ONLY);
-    }
-
     fn listxattr(&self, _: NodeId, _: bool, reply: impl DataReply) {
         Reply::<&[u8]>::ok(reply, b"");
     }
 
-    fn removexattr(&self, _: NodeId, _: &[u8], reply: impl Reply<()>) {
-        reply.fail(READ_ONLY);
-    }
-
     fn readlink(&self, _: NodeId, reply: impl DataReply) {
         Reply::<&[u8]>::fail(reply, FsErrorKind::Invalid.into());
-    }
-
-    fn setattr(&self, _: NodeId, _: SetAttr, reply: impl Reply<FileAttr>) {
-        reply.fail(READ_ONLY);
-    }
-
-    fn make_file(&self, _: NodeId, _: &[u8], _: NewNode, reply: impl Reply<Entry>) {
-        reply.fail(READ_ONLY);
-    }
-
-    fn create(&self, _: NodeId, _: &[u8], _: NewNode, _: Access, reply: impl Reply<Created>) {
-        reply.fail(READ_ONLY);
-    }
-
-    fn mkdir(&self, _: NodeId, _: &[u8], _: NewNode, reply: impl Reply<Entry>) {
-        reply.fail(READ_ONLY);
-    }
-
-    fn make_special(&self, _: NodeId, _: &[u8], _: Special, _: NewNode, reply: impl Reply<Entry>) {
-        reply.fail(READ_ONLY);
-    }
-
-    fn symlink(&self, _: NodeId, _: &[u8], _: &[u8], _: NewNode, reply: impl Reply<Entry>) {
-        reply.fail(READ_ONLY);
-    }
-
-    fn exchange(&self, _: (NodeId, &[u8]), _: (NodeId, &[u8]), reply: impl Reply<()>) {
-        reply.fail(READ_ONLY);
-    }
-
-    fn link(&self, _: NodeId, _: NodeId, _: &[u8], reply: impl Reply<Entry>) {
-        reply.fail(READ_ONLY);
-    }
-
-    fn unlink(&self, _: NodeId, _: &[u8], reply: impl Reply<()>) {
-        reply.fail(READ_ONLY);
-    }
-
-    fn rmdir(&self, _: NodeId, _: &[u8], reply: impl Reply<()>) {
-        reply.fail(READ_ONLY);
-    }
-
-    fn rename(&self, _: (NodeId, &[u8]), _: (NodeId, &[u8]), _: bool, reply: impl Reply<()>) {
-        reply.fail(READ_ONLY);
-    }
-
-    fn write(&self, _: HandleId, _: u64, _: &[u8], _: bool, reply: impl Reply<usize>) {
-        reply.fail(READ_ONLY);
     }
 }

@@ -79,12 +79,12 @@ struct Shared {
 impl FastS3 {
     /// Starts a server on a free port of the loopback interface. Each directory in `root`, which is there, is a bucket.
     pub fn start(root: &Path) -> io::Result<Self> {
-        Self::start_on(root, 0)
+        Self::start_on(root, (Ipv4Addr::LOCALHOST, 0).into())
     }
 
-    /// Starts a server on this port of the loopback interface.
-    pub fn start_on(root: &Path, port: u16) -> io::Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
+    /// Starts a server at this address; port 0 is a free one.
+    pub fn start_on(root: &Path, address: SocketAddr) -> io::Result<Self> {
+        let listener = TcpListener::bind(address)?;
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
             objects: objects::Objects::new(root.canonicalize()?),

@@ -2,6 +2,7 @@
 //! that it does not outlive who started it.
 
 use std::io;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,7 +15,10 @@ use clap::Parser;
 struct Arguments {
     /// A directory; each directory in it is a bucket
     root: PathBuf,
-    /// On the loopback interface; 0 is a free one
+    /// The address to listen at
+    #[arg(long, default_value = "127.0.0.1")]
+    host: IpAddr,
+    /// The port; 0 is a free one
     #[arg(long, default_value_t = 0)]
     port: u16,
     /// Before each answer, in milliseconds
@@ -28,7 +32,7 @@ struct Arguments {
 #[expect(clippy::print_stdout, reason = "the endpoint is the output")]
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    let server = FastS3::start_on(&arguments.root, arguments.port)
+    let server = FastS3::start_on(&arguments.root, (arguments.host, arguments.port).into())
         .with_context(|| format!("cannot serve {}", arguments.root.display()))?;
     server.set_pace(Pace {
         delay: Duration::from_millis(arguments.delay_ms),

@@ -6,11 +6,15 @@ its input, and only then.
 """
 
 import base64
+import dataclasses
 import io
 import json
 import os
 import sys
 import tempfile
+from contextlib import ExitStack
+from datetime import datetime
+from unittest import mock
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 # The library prints here and there; answers have the real standard output to themselves.
@@ -18,12 +22,22 @@ ANSWERS = os.fdopen(os.dup(1), "w", encoding="ascii")
 os.dup2(2, 1)
 
 import boto3
+from click.testing import CliRunner
+from deadline.client import api
+from deadline.client.api import _list_jobs_by_filter_expression, _submit_job_bundle
+from deadline.client.cli import _incremental_download, main as client_main
+from deadline.client.cli._groups import queue_group
+from deadline.client.config import config_file
 from deadline.client.job_bundle.loader import read_yaml_or_json_object
 from deadline.client.job_bundle.parameters import apply_job_parameters, read_job_bundle_parameters
 from deadline.client.job_bundle.submission import AssetReferences
 from deadline.job_attachments import download
 from deadline.job_attachments._glob import _glob_paths
-from deadline.job_attachments.api.manifest import _manifest_diff, _manifest_snapshot
+from deadline.job_attachments.api.manifest import (
+    _manifest_diff,
+    _manifest_download,
+    _manifest_snapshot,
+)
 from deadline.job_attachments.asset_manifests.decode import decode_manifest
 from deadline.job_attachments.asset_manifests.hash_algorithms import HashAlgorithm, hash_data
 from deadline.job_attachments.asset_manifests.v2023_03_03.asset_manifest import (
@@ -38,11 +52,16 @@ from deadline.job_attachments.caches import (
     S3CheckCacheEntry,
 )
 from deadline.job_attachments.models import (
+    AssetType,
     Attachments,
     FileConflictResolution,
+    FileSystemLocation,
+    FileSystemLocationType,
     JobAttachmentS3Settings,
     ManifestProperties,
     PathFormat,
+    StorageProfile,
+    StorageProfileOperatingSystemFamily,
 )
 from deadline.job_attachments.upload import S3AssetManager, S3AssetUploader
 
@@ -294,6 +313,50 @@ def s3_write(request):
     return {}
 
 
+def s3_objects(request):
+    client = to_session(request).client("s3")
+    pages = client.get_paginator("list_objects_v2").paginate(
+        Bucket=request["bucket"], Prefix=request["prefix"]
+    )
+    objects = {}
+    for page in pages:
+        for listed in page.get("Contents", []):
+            found = client.get_object(Bucket=request["bucket"], Key=listed["Key"])
+            objects[listed["Key"]] = {
+                "bytes": from_bytes(found["Body"].read()),
+                "metadata": found["Metadata"],
+            }
+    return {"objects": objects}
+
+
+class JobOfRequest:
+    """What the Deadline service would answer of a job: the documents of the request."""
+
+    def __init__(self, request):
+        self.request = request
+
+    def get_job(self, **_):
+        return {"attachments": self.request["attachments"]}
+
+    def list_step_dependencies(self, **_):
+        return {"dependencies": [{"stepId": step} for step in self.request["dependencies"]]}
+
+
+def manifest_download(request):
+    downloaded = _manifest_download(
+        deadline_client=JobOfRequest(request),
+        download_dir=to_name(request["directory"]),
+        farm_id=request["farm"],
+        queue_id=request["queue"],
+        job_id=request["job"],
+        step_id=request.get("step"),
+        asset_type=AssetType(request["asset_type"]),
+        queue_role_session=to_session(request),
+        queue_s3_settings=to_settings(request),
+    )
+    return dataclasses.asdict(downloaded)
+
+
 def attachments(request):
     properties = [
         ManifestProperties(
@@ -365,6 +428,186 @@ def upload(request):
     }
 
 
+class Created(Exception):
+    """The call that would have made the job."""
+
+
+class Service:
+    """As much of the service as a submission asks before it makes the job."""
+
+    def __init__(self, request):
+        self.settings = {"s3BucketName": request["bucket"], "rootPrefix": request["prefix"]}
+
+    def get_queue(self, **_):
+        return {"displayName": "queue", "jobAttachmentSettings": self.settings}
+
+    def create_job(self, **call):
+        raise Created(call)
+
+
+def no_telemetry(telemetry=None):
+    """The client's functions and their wrappers ask for it in two places."""
+    name = "get_deadline_cloud_library_telemetry_client"
+    given = telemetry or mock.Mock()
+    return [mock.patch.object(of, name, lambda *_, **__: given) for of in (api, api._telemetry)]
+
+
+class Documents(Service):
+    """A service that answers with the documents of a request: one queue, one job and its sessions."""
+
+    def __init__(self, request):
+        super().__init__(request)
+        self.documents = request["documents"]
+
+    def get_queue(self, queueId, **asked):
+        return {"queueId": queueId, **super().get_queue(**asked)}
+
+    def get_job(self, **_):
+        return with_times(self.documents["job"])
+
+    def search_jobs(self, filterExpressions, **_):
+        # The job has ended: it is not among those that are running.
+        is_asked = "ENDED_AT" in str(filterExpressions)
+        jobs = [self.get_job()] if is_asked else []
+        for job in jobs:
+            job.pop("attachments")
+            job.pop("storageProfileId", None)
+        return {"jobs": jobs, "totalResults": len(jobs)}
+
+    def get_step(self, **_):
+        return {"name": "a step"}
+
+    def get_task(self, **_):
+        return {"parameters": {}, "latestSessionActionId": self.documents["action"]}
+
+    def get_storage_profile_for_queue(self, storageProfileId, **_):
+        return self.documents["profiles"][storageProfileId]
+
+    def get_paginator(self, name):
+        return mock.Mock(paginate=getattr(self, name))
+
+    def list_sessions(self, **_):
+        yield {"sessions": with_times(self.documents["sessions"])}
+
+    def list_session_actions(self, sessionId, **_):
+        yield {"sessionActions": with_times(self.documents["actions"][sessionId])}
+
+
+def with_times(document):
+    """A copy, with the times as boto3 has them."""
+
+    def times(of):
+        is_time = lambda name, value: name.endswith("At") and isinstance(value, str)
+        return {n: datetime.fromisoformat(v) if is_time(n, v) else v for n, v in of.items()}
+
+    return json.loads(json.dumps(document), object_hook=times)
+
+
+def client(request):
+    """The client's own program, with everything but the service and the keys that it gives out."""
+    work = to_name(request["cache"])
+    service, telemetry = Documents(request), mock.Mock()
+    served = lambda *_, **__: service
+    keys = lambda *_, **__: to_session(request)
+    patches = [
+        mock.patch.dict(os.environ, DEADLINE_CONFIG_FILE_PATH=os.path.join(work, "config"), HOME=work),
+        mock.patch.object(config_file, "get_cache_directory", lambda: work),
+        mock.patch.object(api, "get_boto3_client", served),
+        mock.patch.object(api, "get_boto3_session", mock.Mock()),
+        mock.patch.object(api, "get_queue_user_boto3_session", keys),
+        mock.patch.object(queue_group, "get_session_client", served),
+        mock.patch.object(_incremental_download, "get_session_client", served),
+        mock.patch.object(_list_jobs_by_filter_expression, "get_session_client", served),
+        *no_telemetry(telemetry),
+    ]
+    with ExitStack() as stack:
+        for patch in patches:
+            stack.enter_context(patch)
+        told = CliRunner().invoke(client_main, request["arguments"])
+    if told.exception and not isinstance(told.exception, SystemExit):
+        raise told.exception
+    # It prints no document of what it did, but reports it.
+    counts = [
+        call.kwargs["event_details"]
+        for call in telemetry.record_event.call_args_list
+        if call.kwargs["event_type"].endswith("queue_sync_output_stats")
+    ]
+    return {"code": told.exit_code, "said": told.stdout, "errors": told.stderr, "counts": counts}
+
+
+def to_profile(profile):
+    locations = [
+        FileSystemLocation(of["name"], of["path"], FileSystemLocationType(of["type"]))
+        for of in profile["fileSystemLocations"]
+    ]
+    family = StorageProfileOperatingSystemFamily(profile["osFamily"])
+    return StorageProfile(profile["storageProfileId"], profile["displayName"], family, locations)
+
+
+def submit(request):
+    """`deadline bundle submit`, up to the call of the service that makes the job."""
+    work = to_name(request["cache"])
+    profile = request.get("profile")
+    settings = {
+        "defaults.farm_id": request["farm"],
+        "defaults.queue_id": request["queue"],
+        "settings.storage_profile_id": profile["storageProfileId"] if profile else "",
+    }
+    known = _submit_job_bundle.get_setting
+    patches = [
+        mock.patch.object(
+            _submit_job_bundle,
+            "get_setting",
+            lambda name, config=None: settings[name] if name in settings else known(name, config),
+        ),
+        mock.patch.dict(os.environ, DEADLINE_CONFIG_FILE_PATH=os.path.join(work, "config")),
+        mock.patch.object(config_file, "get_cache_directory", lambda: work),
+        mock.patch.object(api, "get_boto3_client", lambda *_, **__: Service(request)),
+        mock.patch.object(
+            api, "get_queue_user_boto3_session", lambda *_, **__: to_session(request)
+        ),
+        mock.patch.object(
+            api, "get_storage_profile_for_queue", lambda *_, **__: to_profile(profile)
+        ),
+        *no_telemetry(),
+    ]
+    given = [{"name": name, "value": value} for name, value in request["given"].items()]
+    with ExitStack() as stack:
+        for patch in patches:
+            stack.enter_context(patch)
+        try:
+            api.create_job_from_job_bundle(
+                to_name(request["folder"]),
+                given,
+                queue_parameter_definitions=[],
+                job_attachments_file_system=request["file_system"],
+                require_paths_exist=request.get("require_paths_exist", False),
+                interactive_confirmation_callback=lambda *_: True,
+            )
+        except Created as created:
+            [call] = created.args
+    return {"document": json.dumps(call["attachments"]), "parameters": call["parameters"]}
+
+
+def download_inputs(request):
+    """Each root of an attachments document into a folder."""
+    settings, session = to_settings(request), to_session(request)
+    roots = json.loads(request["document"])["manifests"]
+    for root, folder in zip(roots, request["folders"]):
+        if "inputManifestPath" not in root:
+            continue
+        key = settings.add_root_and_manifest_folder_prefix(root["inputManifestPath"])
+        manifest = download.get_manifest_from_s3(key, request["bucket"], session)
+        download.download_files_from_manifests(
+            s3_bucket=request["bucket"],
+            manifests_by_root={to_name(folder): manifest},
+            cas_prefix=settings.full_cas_prefix(),
+            session=session,
+            conflict_resolution=FileConflictResolution.CREATE_COPY,
+        )
+    return {}
+
+
 def download_files(request):
     statistics = download.download_files_from_manifests(
         s3_bucket=request["bucket"],
@@ -376,6 +619,42 @@ def download_files(request):
     return {
         "processed_files": statistics.processed_files,
         "skipped_files": statistics.skipped_files,
+    }
+
+
+def job_download(request):
+    session = to_session(request)
+    if request.get("attachments"):
+        downloader = download.InputDownloader(
+            s3_settings=to_settings(request),
+            attachments=Attachments(
+                manifests=[
+                    ManifestProperties.from_dict(of) for of in request["attachments"]["manifests"]
+                ],
+            ),
+            session=session,
+        )
+    else:
+        downloader = download.OutputDownloader(
+            s3_settings=to_settings(request),
+            farm_id=request["farm"],
+            queue_id=request["queue"],
+            job_id=request["job"],
+            session=session,
+        )
+    for root, place in request["places"].items():
+        downloader.set_root_path(root, place)
+    if request.get("include"):
+        downloader.apply_include_filters(request["include"])
+    statistics = downloader.download(
+        file_conflict_resolution=FileConflictResolution[request.get("conflict", "CREATE_COPY")]
+    )
+    return {
+        "processed_files": statistics.processed_files,
+        "processed_bytes": statistics.processed_bytes,
+        "skipped_files": statistics.skipped_files,
+        "total_files": statistics.total_files,
+        "total_bytes": statistics.total_bytes,
     }
 
 
@@ -395,11 +674,17 @@ OPERATIONS = {
     "s3_read": s3_read,
     "s3_outputs": s3_outputs,
     "s3_write": s3_write,
+    "s3_objects": s3_objects,
+    "manifest_download": manifest_download,
     "attachments": attachments,
     "bundle": bundle,
     "input_name": input_name,
+    "submit": submit,
+    "client": client,
+    "download_inputs": download_inputs,
     "upload": upload,
     "download": download_files,
+    "job_download": job_download,
 }
 
 

@@ -2,10 +2,12 @@
 //!
 //! In front of it is a layer that writes down the requests and, when told to ([`Mishap`]), does to
 //! them what networks and servers do: errors, broken and stalled connections, silence. The layer
-//! also mends three things in which `s3s-fs` is not S3: conditional PUTs are made one after the
+//! also mends four things in which `s3s-fs` is not S3: conditional PUTs are made one after the
 //! other, because it checks and writes in two steps; a key that is only the beginning of other
-//! keys is not found, because it is a directory there; a PUT does not create its bucket.
+//! keys is not found, because it is a directory there; a PUT does not create its bucket. Keys of any length are
+//! kept with their metadata ([`long_keys`]).
 
+mod long_keys;
 mod mishap;
 mod service;
 
@@ -80,7 +82,7 @@ impl TestS3 {
     pub async fn start_on(root: &Path, port: u16) -> io::Result<Self> {
         let files =
             FileSystem::new(root).map_err(|error| io::Error::other(format!("{error:?}")))?;
-        let mut builder = S3ServiceBuilder::new(files);
+        let mut builder = S3ServiceBuilder::new(long_keys::Objects::new(files, root));
         let keys = Keys::default();
         builder.set_auth(keys.clone());
         builder.set_access(service::Access);

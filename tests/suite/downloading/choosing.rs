@@ -90,3 +90,25 @@ fn a_file_makes_way_for_a_directory_in_which_the_patterns_choose_something() {
         assert!(root.join("f/g.exr").exists() && !root.join("f/h.png").exists());
     });
 }
+
+#[test]
+fn a_diff_deletes_by_name_whatever_is_in_the_file_and_can_be_told_not_to() {
+    Machine::with_directory(|machine| {
+        machine.file("scene/gone", "of the scene");
+        machine.file("scene/stays", "stays");
+        let base = machine.snapshot(&machine.path("scene"), "base.manifest");
+        fs::remove_file(machine.path("scene/gone")).unwrap();
+        let now = machine.snapshot(&machine.path("scene"), "now.manifest");
+        let diff = machine.path("diff.manifest");
+        machine.ok(args!["manifest", "diff", &base, &now, "-o", &diff]);
+        let root = machine.dir("root");
+        machine.file("root/gone", "of somebody else");
+        let kept = with(into(machine, &diff, &root), &["--no-deletes"]);
+        machine.ok(kept);
+        assert!(root.join("gone").exists());
+        machine
+            .ok(into(machine, &diff, &root))
+            .printing("deleted    1 path");
+        assert!(!root.join("gone").exists());
+    });
+}

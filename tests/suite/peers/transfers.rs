@@ -17,7 +17,7 @@ use crate::machine::{Machine, args};
 /// Whose buckets they are.
 const ACCOUNT: &str = "111122223333";
 
-pub(super) fn path(path: &Path) -> String {
+pub(crate) fn path(path: &Path) -> String {
     base64(path.as_os_str().as_bytes())
 }
 
@@ -39,7 +39,7 @@ pub(super) fn in_bucket(machine: &Machine, prefix: &str, mut request: Value) -> 
 }
 
 /// Files of all kinds that 2023-03-03 has: names outside ASCII, nothing in them, a byte more than a part, an odd microsecond.
-pub(super) fn make_files(root: &Path) {
+pub(crate) fn make_files(root: &Path) {
     let files: [(&str, Vec<u8>, i64); 6] = [
         ("a", b"short".to_vec(), 1_700_000_000_123_456),
         (
@@ -101,7 +101,7 @@ fn files(root: &Path) -> Files {
 
 /// Fails unless both have the same files. Python sets times by floating point, which may miss a microsecond.
 #[track_caller]
-pub(super) fn assert_same_files(expected: &Path, placed: &Path, may_miss: i64) {
+pub(crate) fn assert_same_files(expected: &Path, placed: &Path, may_miss: i64) {
     let (expected, placed) = (files(expected), files(placed));
     assert!(
         expected.keys().eq(placed.keys()),

@@ -45,6 +45,11 @@ impl Bucket {
 
     /// Starts the server that is in this file.
     pub(crate) fn start_built(server: &Path, delay_ms: u32) -> Result<Self> {
+        Self::start_at(server, "127.0.0.1", delay_ms)
+    }
+
+    /// The same, at this address of the machine.
+    pub(crate) fn start_at(server: &Path, host: &str, delay_ms: u32) -> Result<Self> {
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
         let root = in_memory(&format!("bucket-{number}"))?;
         fs::create_dir_all(root.join(Self::NAME))
@@ -52,7 +57,7 @@ impl Bucket {
         let mut command = program(server, []);
         command
             .arg(&root)
-            .args(["--delay-ms", &delay_ms.to_string()]);
+            .args(["--host", host, "--delay-ms", &delay_ms.to_string()]);
         let mut server = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -165,7 +170,7 @@ impl Bucket {
         Ok(body.to_owned())
     }
 
-    /// Its address, as `127.0.0.1:PORT`.
+    /// Its address, as `127.0.0.1:PORT` for example.
     pub(crate) fn host(&self) -> &str {
         self.endpoint.trim_start_matches("http://")
     }
@@ -229,7 +234,8 @@ pub(crate) fn reach(command: &mut Command, bucket: &Bucket) {
             command.env_remove(name);
         }
     }
-    command
-        .envs(bucket.environment())
-        .env("NO_PROXY", "127.0.0.1");
+    command.envs(bucket.environment()).env(
+        "NO_PROXY",
+        bucket.host().split(':').next().unwrap_or_default(),
+    );
 }

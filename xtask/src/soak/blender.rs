@@ -47,9 +47,70 @@ const FRAME: &str = "frames/frame_0001.png";
 /// A frame takes seconds; whatever takes this long hangs.
 const LONGEST: Duration = Duration::from_mins(10);
 
+/// Blender, with a home and logs in a directory.
+pub(super) struct Blender {
+    dir: PathBuf,
+}
+
+impl Blender {
+    pub(super) fn in_dir(dir: &Path) -> Result<Self> {
+        fs::create_dir_all(dir.join("home"))?;
+        Ok(Self {
+            dir: dir.to_owned(),
+        })
+    }
+
+    /// The file for what a run of this name says.
+    pub(super) fn log(&self, name: &str) -> Result<fs::File> {
+        let path = self.dir.join(format!("blender-{name}.log"));
+        fs::File::create(&path).with_context(|| format!("cannot make {}", path.display()))
+    }
+
+    /// A command line of Blender, without what users set.
+    pub(super) fn command(&self) -> Command {
+        let mut command = Command::new("timeout");
+        command
+            .args([&LONGEST.as_secs().to_string(), "blender", "--background"])
+            .args(["--factory-startup", "-noaudio", "--threads", "2"])
+            .env("HOME", self.dir.join("home"))
+            .env_remove("XDG_CONFIG_HOME")
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs a command line of it, and keeps what it says in a log of this name. Blender ends with success after some errors, so callers look
+    /// for what it should have made.
+    pub(super) fn finish(&self, name: &str, command: &mut Command) -> Result<()> {
+        let log = self.log(name)?;
+        let status = command
+            .stderr(log.try_clone()?)
+            .stdout(log)
+            .status()
+            .with_context(|| format!("cannot start {}", shown(command)))?;
+        ensure!(
+            status.success(),
+            "{} ended with {status}; see its log",
+            shown(command)
+        );
+        Ok(())
+    }
+
+    /// Makes the scene.
+    pub(super) fn make_scene(&self, project: &Path) -> Result<()> {
+        let script = root().join("xtask/src/soak/blender/scene.py");
+        let mut make = self.command();
+        make.args(["--python-exit-code", "1", "--python"])
+            .arg(script)
+            .arg("--")
+            .arg(project);
+        self.finish("scene", &mut make)
+    }
+}
+
 /// Where all of it happens.
 struct Stage {
     dir: PathBuf,
+    blender: Blender,
     program: Program,
     bucket: Bucket,
     /// The frame as it is rendered from the disk.
@@ -63,7 +124,6 @@ pub(super) fn run() -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let dir = std::env::temp_dir().join(format!("attachfs-blender-{}", std::process::id()));
-    fs::create_dir_all(dir.join("home"))?;
     match Stage::prepare(&dir).and_then(|mut stage| stage.soak()) {
         Ok(()) => {
             fs::remove_dir_all(&dir).with_context(|| format!("cannot delete {}", dir.display()))?;
@@ -83,6 +143,7 @@ impl Stage {
         let (path, server) = built()?;
         Ok(Self {
             dir: dir.to_owned(),
+            blender: Blender::in_dir(dir)?,
             program: Program::at(&path, dir.join("home"))?,
             bucket: Bucket::start_built(&server, 0)?,
             frame: Vec::new(),
@@ -120,13 +181,7 @@ impl Stage {
     /// Makes the scene and its frame, and makes sure that the frame is the same again and needs what it should.
     fn render_from_disk(&mut self) -> Result<Duration> {
         let project = self.dir.join("project");
-        let script = root().join("xtask/src/soak/blender/scene.py");
-        let mut make = self.blender("scene");
-        make.args(["--python-exit-code", "1", "--python"])
-            .arg(script)
-            .arg("--")
-            .arg(&project);
-        finish(&mut make)?;
+        self.blender.make_scene(&project)?;
         let inputs = files(&project)?;
         let expected = USED.iter().chain(&UNUSED).map(|&path| path.to_owned());
         ensure!(
@@ -320,37 +375,19 @@ impl Stage {
     /// Renders the scene in `project` to a frame below `to`. Gives the frame's file and how long Blender took.
     fn render(&self, name: &str, project: &Path, to: &Path) -> Result<(Vec<u8>, Duration)> {
         println!("  {name}");
-        let mut render = self.blender(name);
+        let mut render = self.blender.command();
         render.arg(project.join("scene.blend"));
         render
             .arg("--render-output")
             .arg(to.join("frames/frame_####"));
         render.args(["--render-frame", "1"]);
         let start = Instant::now();
-        finish(&mut render)?;
+        self.blender.finish(name, &mut render)?;
         let time = start.elapsed();
         let path = to.join(FRAME);
         let frame = fs::read(&path);
         let frame = frame.with_context(|| format!("Blender made no {}", path.display()))?;
         Ok((frame, time))
-    }
-
-    /// A command line of Blender, without what users set; what it says goes to a file of this name.
-    fn blender(&self, name: &str) -> Command {
-        let mut command = Command::new("timeout");
-        command
-            .args([&LONGEST.as_secs().to_string(), "blender", "--background"])
-            .args(["--factory-startup", "-noaudio", "--threads", "2"])
-            .env("HOME", self.dir.join("home"))
-            .env_remove("XDG_CONFIG_HOME")
-            .stdin(Stdio::null());
-        let log = self.dir.join(format!("blender-{name}.log"));
-        if let Ok(log) = fs::File::create(log)
-            && let Ok(same) = log.try_clone()
-        {
-            command.stdout(log).stderr(same);
-        }
-        command
     }
 
     /// Fails if this frame has other pixels than the one from the disk; then it is kept.
@@ -428,17 +465,4 @@ fn files(dir: &Path) -> Result<BTreeSet<String>> {
         }
     }
     Ok(found)
-}
-
-/// Blender ends with success after some errors, so callers look for what it should have made.
-fn finish(command: &mut Command) -> Result<()> {
-    let status = command
-        .status()
-        .with_context(|| format!("cannot start {}", shown(command)))?;
-    ensure!(
-        status.success(),
-        "{} ended with {status}; see its log",
-        shown(command)
-    );
-    Ok(())
 }

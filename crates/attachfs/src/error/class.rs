@@ -6,7 +6,7 @@ use std::io;
 use attachfs_commit::{CommitError, OpenSessionError};
 use attachfs_durable::{CacheDirError, DurableError};
 use attachfs_fetch::FetchError;
-use attachfs_jobs::OutputMetadataError;
+use attachfs_jobs::{DocumentError, OutputMetadataError, ParseJobAddressError, ReadError};
 use attachfs_manifest::wire::{DecodeError, EncodeError, GlobConfigError};
 use attachfs_manifest::{GlobError, LayoutError, PathError, SnapshotError};
 use attachfs_mount::{MountError, UnmountError};
@@ -47,6 +47,7 @@ pub(crate) use classified;
 
 classified! {
     ControlError => of_control;
+    DocumentError => |_| FailureClass::Usage;
     DurableError => |_| FailureClass::Other;
     EncodeError => |_| FailureClass::Other;
     GlobError => |_| FailureClass::Usage;
@@ -55,8 +56,10 @@ classified! {
     OpenError => of_open;
     OutputMetadataError => |_| FailureClass::Usage;
     ParseAddressError => |_| FailureClass::Usage;
+    ParseJobAddressError => |_| FailureClass::Usage;
     ParseKeyError => |_| FailureClass::Usage;
     PublishError => |error| of_publish(error, FailureClass::Store);
+    ReadError => of_read;
     RootError => |_| FailureClass::Usage;
     ScanError => of_scan;
     SessionError => of_session;
@@ -97,6 +100,17 @@ classified_only! {
     StoreError => of_store;
     io::Error => |_| FailureClass::Other;
     serde_json::Error => |_| FailureClass::Other;
+}
+
+fn of_read(error: &ReadError) -> FailureClass {
+    match error {
+        ReadError::List { source, .. } | ReadError::Store { source, .. } => of_store(source),
+        ReadError::Diff { .. } => FailureClass::Usage,
+        ReadError::Metadata { .. }
+        | ReadError::Decode { .. }
+        | ReadError::Hash { .. }
+        | ReadError::Merge { .. } => FailureClass::Integrity,
+    }
 }
 
 impl From<OpenSessionError> for Error {

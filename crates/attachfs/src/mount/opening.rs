@@ -105,6 +105,11 @@ impl Opening<'_> {
 
     fn resume(self, max_scratch: Option<u64>) -> Result<Opened, Error> {
         let mut session = take(self.dir)?;
+        if let Some(jobs) = &session.meta().browses {
+            let sentence = format!("session {} shows outputs of {jobs}", session.meta().id);
+            let advice = "`attachfs browse` mounts them anew";
+            return Err(Error::usage(sentence).advise(advice));
+        }
         if let Some(bytes) = max_scratch {
             session.bound_scratch(bytes);
         }
@@ -151,6 +156,7 @@ impl Opening<'_> {
             read_only: new.read_only,
             case_insensitive: new.case_insensitive,
             protect_inputs: new.protect_inputs,
+            browses: None,
         };
         Ok(Opened {
             session: session.finish(meta)?,

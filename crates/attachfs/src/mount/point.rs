@@ -11,7 +11,7 @@ use crate::places::Places;
 use crate::reachable::require_answer;
 
 /// Where to mount: absolute, and without symbolic links as far as no mount has to be asked for them.
-pub(super) fn place(
+pub(crate) fn place(
     mount_point: &MountPoint,
     session: &Path,
     places: &Places,
@@ -45,7 +45,7 @@ fn is_left(dir: &Path) -> bool {
 }
 
 /// Why a session was not mounted. A mount of a session that no process has is dead.
-pub(super) fn not_mounted(error: MountError, places: &Places) -> Error {
+pub(crate) fn not_mounted(error: MountError, places: &Places) -> Error {
     match error {
         MountError::AlreadyMounted {
             mount_point,
@@ -61,6 +61,6 @@ pub(super) fn not_mounted(error: MountError, places: &Places) -> Error {
     }
 }
 
-pub(super) fn absolute(path: &Path) -> Result<PathBuf, Error> {
+pub(crate) fn absolute(path: &Path) -> Result<PathBuf, Error> {
     std::path::absolute(path).doing(|| format!("cannot find {}", path.display()))
 }

@@ -6,7 +6,7 @@ use attachfs_session::{Session, SessionError};
 
 /// The directory of a new session that nothing was written to yet. If nothing comes of it, it is deleted.
 #[derive(Debug)]
-pub(super) struct Unused(pub(super) Option<PathBuf>);
+pub(crate) struct Unused(pub(crate) Option<PathBuf>);
 
 impl Drop for Unused {
     fn drop(&mut self) {

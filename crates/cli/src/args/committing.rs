@@ -16,6 +16,17 @@ pub(crate) struct ManifestTo {
     /// another one is an error, and stays. After an interruption the same command goes on.
     #[arg(long, value_name = "KEY")]
     pub(crate) publish: Option<attachfs::ManifestKey>,
+    /// The format of what --output and --publish get: the session's diff, or the new and changed files for AWS's library. That has no
+    /// deletions, which are named, and no links and files in chunks, which are errors unless what a link leads to is new as well.
+    #[arg(long, value_enum, default_value = "2025-12")]
+    pub(crate) format: HandedFormat,
+}
+
+impl ManifestTo {
+    /// Whether only new and changed files are handed over.
+    pub(crate) fn files_only(&self) -> bool {
+        self.format == HandedFormat::Files
+    }
 }
 
 /// What of the changes is committed.
@@ -105,10 +116,6 @@ pub(crate) struct Commit {
     pub(crate) chosen: Chosen,
     #[command(flatten)]
     pub(crate) manifest_to: ManifestTo,
-    /// The format of what --output and --publish get: the session's diff, or the new and changed files for AWS's library. That has no
-    /// deletions, which are named, and no links and files in chunks, which are errors unless what a link leads to is new as well.
-    #[arg(long, value_enum, default_value = "2025-12")]
-    pub(crate) format: HandedFormat,
     /// Stop before anything is sent unless this is the hash of what the diff goes over: of the mounted manifests, with what was
     /// committed before.
     #[arg(long, value_name = "HASH")]

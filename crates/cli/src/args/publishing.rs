@@ -3,7 +3,10 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{ArgGroup, Args};
+use clap::{ArgGroup, Args, ValueEnum};
+
+use super::job_files::LatestRun;
+use super::jobs::JobOptions;
 
 /// Put a manifest into a store.
 ///
@@ -72,16 +75,60 @@ pub(crate) struct OutputOf {
     pub(crate) time: Option<attachfs::ActionTime>,
 }
 
-/// Get a manifest out of a store, and show its metadata.
+/// Get a manifest out of a store, and show its metadata; or those of a job, put together root by root.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  attachfs manifest download mine/out.manifest --store s3://bucket/DeadlineCloud -o out.manifest
+  attachfs manifest download deadline://FARM/QUEUE/JOB --store s3://bucket/DeadlineCloud --output-dir . --asset-type output
+  attachfs manifest download --queue-json queue.json --job-json job.json --output-dir .     (inputs, and outputs over them)")]
 pub(crate) struct Download {
-    /// The manifest: its key below `Manifests/`, or s3://bucket/prefix/Manifests/key.
+    /// The manifest: its key below `Manifests/`, or s3://bucket/prefix/Manifests/key. Or the address of a job,
+    /// deadline://FARM/QUEUE/JOB[/STEP[/TASK]].
     #[arg(value_name = "KEY")]
-    pub(crate) key: String,
+    pub(crate) key: Option<String>,
     /// The store: a directory or s3://bucket/prefix. Default: that of the address.
     #[arg(long, value_name = "STORE")]
     pub(crate) store: Option<String>,
     /// Write the manifest here; `-` is standard output.
-    #[arg(short, long, value_name = "FILE")]
-    pub(crate) output: PathBuf,
+    #[arg(
+        short,
+        long,
+        value_name = "FILE",
+        required_unless_present = "output_dir",
+        conflicts_with = "output_dir"
+    )]
+    pub(crate) output: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) job: JobOptions,
+    #[command(flatten)]
+    pub(crate) of_job: OfJobManifests,
+}
+
+/// Which manifests of a job, and where they go.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Of a job")]
+pub(crate) struct OfJobManifests {
+    /// Write a manifest for each root of the job into this directory, under the names that `deadline manifest download` gives
+    /// them, in the format 2023-03-03.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) output_dir: Option<PathBuf>,
+    /// Inputs need --job-json. With `all`, outputs lie over them.
+    #[arg(long, value_enum, default_value = "all", requires = "output_dir")]
+    pub(crate) asset_type: AssetType,
+    /// What `aws deadline list-step-dependencies` prints: the outputs of these steps are inputs of the step, too.
+    #[arg(long, value_name = "FILE", requires = "output_dir")]
+    pub(crate) step_dependencies_json: Option<PathBuf>,
+    /// Which run of a task is its latest.
+    #[arg(long, value_enum, default_value = "modified", requires = "output_dir")]
+    pub(crate) latest_by: LatestRun,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum AssetType {
+    /// What the job was given.
+    Input,
+    /// What its tasks wrote.
+    Output,
+    /// Both.
+    All,
 }

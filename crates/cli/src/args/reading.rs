@@ -20,6 +20,19 @@ pub(crate) struct Reading {
     /// is full.
     #[arg(long, value_enum, value_name = "WHEN", default_value = "auto")]
     prefetch: When,
+    #[command(flatten)]
+    bounds: ReadBounds,
+    /// Read everything through the process that serves the mount. Otherwise, where the kernel and this user's rights allow
+    /// it (CAP_SYS_ADMIN), the kernel reads files of one object of at least 256 KiB that lie complete in the cache by
+    /// itself, as fast as local files: `stats` shows how often. Never with --verify strict, --record-trace or --trace-dir.
+    #[arg(long, env = "ATTACHFS_NO_PASSTHROUGH", value_parser = BoolishValueParser::new())]
+    no_passthrough: bool,
+}
+
+/// What a mount that reads may take, and how it verifies.
+#[derive(Debug, Clone, Copy, Args)]
+#[command(next_help_heading = "Reading")]
+pub(crate) struct ReadBounds {
     /// When objects are verified. `usual`: those of up to 8 MiB before a byte of them is given out, longer ones when all
     /// of them has been read; if one is wrong then, a commit stops. `strict`: all of them before a byte is given out. Then the
     /// first read of a long file waits until its whole object was fetched, and one that fits neither into memory nor into the
@@ -35,11 +48,6 @@ pub(crate) struct Reading {
     /// Default: 192MiB.
     #[arg(long, value_name = "SIZE", value_parser = parse_target)]
     memory_target: Option<NonZeroU64>,
-    /// Read everything through the process that serves the mount. Otherwise, where the kernel and this user's rights allow
-    /// it (CAP_SYS_ADMIN), the kernel reads files of one object of at least 256 KiB that lie complete in the cache by
-    /// itself, as fast as local files: `stats` shows how often. Never with --verify strict, --record-trace or --trace-dir.
-    #[arg(long, env = "ATTACHFS_NO_PASSTHROUGH", value_parser = BoolishValueParser::new())]
-    no_passthrough: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -72,10 +80,21 @@ impl From<Reading> for ReadOptions {
                 When::Auto => Prefetch::Auto,
                 When::All => Prefetch::All,
             },
+            no_passthrough: said.no_passthrough,
+            ..Self::from(said.bounds)
+        }
+    }
+}
+
+/// Nothing is fetched ahead.
+impl From<ReadBounds> for ReadOptions {
+    fn from(said: ReadBounds) -> Self {
+        Self {
+            prefetch: Prefetch::Off,
             verifies_first: said.verify == Verify::Strict,
             op_timeout: Some(Duration::from_secs(said.op_timeout)),
             memory_target: said.memory_target,
-            no_passthrough: said.no_passthrough,
+            no_passthrough: true,
         }
     }
 }

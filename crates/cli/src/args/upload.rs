@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use attachfs::ManifestKey;
 use clap::Args;
 
+use super::client::ClientUpload;
 use super::manifest::Remembering;
 
 /// Upload the files of manifests that there are, where a store lacks them.
@@ -27,6 +28,8 @@ pub(crate) struct Upload {
     /// Upload to this store: a directory or s3://bucket/prefix.
     #[arg(long, value_name = "STORE")]
     pub(crate) store: String,
+    #[command(flatten)]
+    pub(crate) client: ClientUpload,
     #[command(flatten)]
     pub(crate) publishing: Publishing,
     #[command(flatten)]

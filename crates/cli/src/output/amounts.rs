@@ -5,7 +5,8 @@ use indicatif::{DecimalBytes, HumanCount};
 
 /// `7 files`, `1 file`.
 pub(crate) fn count(number: u64, what: &str) -> String {
-    let plural = match (number, what.strip_suffix('y')) {
+    let after_consonant = |stem: &&str| !stem.ends_with(['a', 'e', 'i', 'o', 'u']);
+    let plural = match (number, what.strip_suffix('y').filter(after_consonant)) {
         (1, _) => what.to_owned(),
         (_, Some(stem)) => format!("{stem}ies"),
         (_, None) => format!("{what}s"),
@@ -52,4 +53,19 @@ pub(super) fn sent_early(early: &EarlyCounts) -> String {
         bytes(early.bytes),
         count(early.waiting, "file")
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::count;
+
+    #[test]
+    fn a_plural_ends_in_ies_only_after_a_consonant() {
+        assert_eq!(count(2, "key"), "2 keys");
+        assert_eq!(count(2, "day"), "2 days");
+        assert_eq!(count(2, "directory"), "2 directories");
+        assert_eq!(count(0, "file"), "0 files");
+        assert_eq!(count(1, "directory"), "1 directory");
+        assert_eq!(count(1, "key"), "1 key");
+    }
 }

@@ -12,6 +12,7 @@ use attachfs::{CacheLimits, ContentHash, ManifestBytes, OpenStore, Places};
 use indicatif::HumanDuration;
 use serde_json::json;
 
+use super::downloading::NOTHING_MATCHES;
 use super::reading::{read, source};
 use super::stores::store_of;
 use crate::args::Globals;
@@ -241,11 +242,15 @@ async fn warm(globals: &Globals, args: Warm) -> Result<(), Failure> {
     let places = bounded(&args.place, Some(&args.bounds))?;
     let (manifests, store) = opened(globals, &args.cached, &places).await?;
     let request = patterns(args.cached);
+    let has_patterns = !request.include.is_empty() || !request.exclude.is_empty();
     let progress = Shown::cancellable(globals.json);
     let cancel = progress.cancel();
     let report = warm_cache(&manifests, &request, &store, &places, &progress, cancel).await;
     progress.clear();
     let report = report?;
+    if has_patterns && report.objects == 0 {
+        output::remark(NOTHING_MATCHES);
+    }
     if globals.json {
         output::print_json(&report)?;
     } else {

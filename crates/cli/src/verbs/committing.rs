@@ -6,7 +6,7 @@ use std::path::Path;
 use attachfs::{CommitArguments, CommitReport, DiffArguments, Error, ManifestFile, session};
 
 use super::stores::require_used;
-use crate::args::{Commit, Diff, Globals, HandedFormat};
+use crate::args::{Commit, Diff, Globals};
 use crate::exit::Failure;
 use crate::output::{self, remark};
 use crate::places::places;
@@ -65,7 +65,7 @@ pub(super) async fn commit(globals: &Globals, args: Commit) -> Result<(), Failur
         everything: args.everything,
         chosen: args.chosen.into(),
         publish: args.manifest_to.publish.clone(),
-        files_only: args.format == HandedFormat::Files,
+        files_only: args.manifest_to.files_only(),
         expect_parent: args.expect_parent.as_ref().map(ToString::to_string),
         only_resume: args.resume,
     };

@@ -10,7 +10,7 @@ use attachfs::{
     Conflict, DownloadRequest, DownloadedRoot, Downloads, Error, LayerOptions, ManifestSource,
     Permissions, PlacedManifests, Summary, download_manifests,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::manifest::hashing;
 use super::reading::{read, source};
@@ -23,6 +23,7 @@ use crate::places::places_with;
 use crate::progress::Shown;
 
 pub(super) async fn download(globals: &Globals, args: Download) -> Result<(), Failure> {
+    require_manifests(&args)?;
     let places = places_with(args.hashing.remembering.cache_dir.clone())?;
     let named = named(&args)?;
     let sources: Vec<_> = named.iter().map(|(source, _)| source.clone()).collect();
@@ -46,33 +47,7 @@ pub(super) async fn download(globals: &Globals, args: Download) -> Result<(), Fa
             root,
         });
     }
-    let bytes = |patterns: Vec<OsString>| {
-        patterns
-            .into_iter()
-            .map(OsString::into_encoded_bytes)
-            .collect()
-    };
-    let request = DownloadRequest {
-        layers: LayerOptions {
-            root: args.from,
-            ignore_parent: args.ignore_parent,
-        },
-        conflict: match args.conflict {
-            OnConflict::CreateCopy => Conflict::CreateCopy,
-            OnConflict::Skip => Conflict::Skip,
-            OnConflict::Overwrite => Conflict::Overwrite,
-        },
-        no_deletes: args.no_deletes,
-        permissions: Permissions {
-            group: args.group.as_deref().map(group_id).transpose()?,
-            add_file_mode: args.add_file_mode,
-            add_dir_mode: args.add_dir_mode,
-        },
-        hashing: hashing(&args.hashing)?,
-        sync: args.sync,
-        include: bytes(args.include),
-        exclude: bytes(args.exclude),
-    };
+    let request = request(&args)?;
     let shown = Shown::cancellable(globals.json);
     let downloads = download_manifests(placed, &request, &store, &places, &shown, shown.cancel());
     let downloads = downloads.await;
@@ -91,11 +66,97 @@ pub(super) async fn download(globals: &Globals, args: Download) -> Result<(), Fa
     }
 }
 
+/// What is said where patterns choose nothing.
+pub(super) const NOTHING_MATCHES: &str = "nothing matches the patterns";
+
+/// How files are placed, as it was typed.
+pub(super) fn request(args: &Download) -> Result<DownloadRequest, Failure> {
+    let bytes = |patterns: &[OsString]| {
+        let patterns = patterns.iter();
+        patterns
+            .map(|pattern| pattern.as_encoded_bytes().to_vec())
+            .collect()
+    };
+    Ok(DownloadRequest {
+        layers: LayerOptions {
+            root: args.from.clone(),
+            ignore_parent: args.ignore_parent,
+        },
+        conflict: match args.conflict {
+            OnConflict::CreateCopy => Conflict::CreateCopy,
+            OnConflict::Skip => Conflict::Skip,
+            OnConflict::Overwrite => Conflict::Overwrite,
+        },
+        no_deletes: args.no_deletes,
+        permissions: Permissions {
+            group: args.group.as_deref().map(group_id).transpose()?,
+            add_file_mode: args.add_file_mode,
+            add_dir_mode: args.add_dir_mode,
+        },
+        hashing: hashing(&args.hashing)?,
+        sync: args.sync,
+        include: bytes(&args.include),
+        exclude: bytes(&args.exclude),
+    })
+}
+
+/// Whether it is said which manifests go where, and nothing that only a job has.
+fn require_manifests(args: &Download) -> Result<(), Failure> {
+    let Download {
+        manifests,
+        root,
+        map,
+        fetching,
+        ..
+    } = args;
+    if manifests.is_empty() && map.is_empty() {
+        return Err(usage(
+            "nothing is named to download: manifests with --root or --map, or a job",
+        ));
+    }
+    match (manifests.is_empty(), root) {
+        (false, None) => {
+            return Err(usage(
+                "the manifests have no folder: say with --root which it is",
+            ));
+        }
+        (true, Some(_)) => {
+            return Err(usage("--root has no manifests: --map names its own folder"));
+        }
+        (false, Some(_)) | (true, None) => {}
+    }
+    let placing = &fetching.placing;
+    let of_jobs = [
+        ("--inputs", fetching.of_job.inputs),
+        ("--dry-run", fetching.dry_run),
+        ("--map-root", !placing.map_root.is_empty()),
+        ("--path-mapping-rules", placing.path_mapping_rules.is_some()),
+        (
+            "--local-storage-profile-json",
+            placing.local_storage_profile_json.is_some(),
+        ),
+    ];
+    match of_jobs.into_iter().find(|(_, given)| *given) {
+        None => Ok(()),
+        Some((option, _)) => Err(usage(&format!(
+            "{option} is for the files of a job, and manifests are named"
+        ))),
+    }
+}
+
+/// The account for programs.
+pub(super) fn account(downloads: &Downloads) -> anyhow::Result<Value> {
+    let mut value = serde_json::to_value(&downloads.total)?;
+    value["roots"] = json!(downloads.roots);
+    Ok(value)
+}
+
 fn print(globals: &Globals, downloads: &Downloads) -> anyhow::Result<()> {
+    if downloads.nothing_matched {
+        output::remark(NOTHING_MATCHES);
+    }
     if globals.json {
-        let mut value = serde_json::to_value(&downloads.total)?;
-        value["roots"] = json!(downloads.roots);
-        output::print_json(&value)
+        output::print_json(&account(downloads)?)
     } else {
         output::print(&text(downloads))
     }
@@ -167,21 +228,31 @@ fn looked_up(name: &str) -> Result<u32, Failure> {
 
 fn text(downloads: &Downloads) -> String {
     if let [root] = &downloads.roots[..] {
-        return output::summary("fetched", &root.summary) + &remarks(root);
+        return text_of_root(root, false);
     }
-    let mut text = String::new();
-    for root in &downloads.roots {
-        let shown = attachfs::EscapedBytes(attachfs::path_bytes(&root.root));
-        text += &format!("folder     {shown}\n");
-        text += &output::summary("fetched", &root.summary);
-        text += &remarks(root);
-    }
-    // The files that failed were printed folder by folder.
+    let roots = downloads.roots.iter();
+    let text: String = roots.map(|root| text_of_root(root, true)).collect();
+    text + &total(downloads)
+}
+
+/// What was done in one folder, which is named if there are several.
+pub(super) fn text_of_root(root: &DownloadedRoot, named: bool) -> String {
+    let shown = attachfs::EscapedBytes(attachfs::path_bytes(&root.root));
+    let name = if named {
+        format!("folder     {shown}\n")
+    } else {
+        String::new()
+    };
+    name + &output::summary("fetched", &root.summary) + &remarks(root)
+}
+
+/// What was done in all folders together. The files that failed are printed folder by folder.
+pub(super) fn total(downloads: &Downloads) -> String {
     let total = Summary {
         errors: Vec::new(),
         ..downloads.total.clone()
     };
-    text + "all folders\n" + &output::summary("fetched", &total)
+    "all folders\n".to_owned() + &output::summary("fetched", &total)
 }
 
 fn remarks(root: &DownloadedRoot) -> String {
@@ -192,6 +263,10 @@ fn remarks(root: &DownloadedRoot) -> String {
     text += &output::listed(&root.copied, |copied| {
         format!("copied     {}: {}\n", copied.path, copied.name)
     });
+    if !root.copied.is_empty() {
+        text +=
+            "           since other files have their names; --conflict overwrite replaces those\n";
+    }
     text += &output::listed(&root.left, |remark| {
         format!("left       {}: {}\n", remark.path, remark.why)
     });

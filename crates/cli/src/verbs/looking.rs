@@ -1,25 +1,53 @@
 //! `ls`, `cat`, `inspect`.
 
+use std::ffi::OsStr;
 use std::io::Write as _;
 
-use attachfs::{CancellationToken, ListedPath};
+use attachfs::{CancellationToken, ListedPath, ManifestPath};
 
+use super::job_files::{self, Meant};
 use super::reading::{read, source};
 use super::stores::store_of;
-use crate::args::{Cat, Globals, Inspect, Ls};
+use crate::args::Globals;
+use crate::args::looking::{Cat, Inspect, Ls, Named};
 use crate::exit::Failure;
 use crate::output;
 use crate::places::places;
 
+/// A path in a manifest or job, as it was typed.
+fn path_of(typed: Option<&OsStr>) -> Result<Option<ManifestPath>, attachfs::Error> {
+    let Some(typed) = typed else {
+        return Ok(None);
+    };
+    let text = typed.to_str().ok_or_else(|| {
+        attachfs::Error::usage(format!("the path {} is not UTF-8 text", typed.display()))
+    })?;
+    attachfs::parse_path(text)
+}
+
+impl Named {
+    fn typed(&self) -> [Option<&OsStr>; 2] {
+        [self.manifest.as_deref(), self.path.as_deref()]
+    }
+}
+
 pub(super) async fn ls(globals: &Globals, args: Ls) -> Result<(), Failure> {
-    let manifest = read(globals, &source(&args.manifest)?, None).await?;
-    let at = attachfs::parse_path(&args.path)?;
-    let listed = attachfs::list(
-        &manifest,
-        args.shown.root.as_ref(),
-        at.as_ref(),
-        args.recursive,
-    )?;
+    let typed = args.named.typed();
+    let (meant, path) = Meant::of(&typed, &args.of_job)?;
+    let at = path_of(path)?;
+    let root = args.shown.root.as_ref();
+    let listed = match meant {
+        Meant::Job(address) => {
+            require_no_root(root)?;
+            let store = args.store.as_deref();
+            let (found, _) = job_files::read(globals, address, &args.of_job, store).await?;
+            found.list(at.as_ref(), args.recursive)?
+        }
+        Meant::Manifest(manifest) => {
+            let manifest = read(globals, &source(manifest)?, None).await?;
+            attachfs::list(&manifest, root, at.as_ref(), args.recursive)?
+        }
+    };
     if globals.json {
         return Ok(output::print_json(&listed)?);
     }
@@ -67,18 +95,28 @@ fn long(path: &ListedPath) -> String {
 }
 
 /// Microseconds since 1970 as UTC, to the second; the number where no calendar goes that far.
-fn time(micros: i64) -> String {
+pub(super) fn time(micros: i64) -> String {
     let time = jiff::Timestamp::from_second(micros.div_euclid(1_000_000));
     time.map_or_else(|_| micros.to_string(), |time| time.to_string())
 }
 
+/// `--root` is for manifests of absolute paths; those of jobs are below roots.
+fn require_no_root(root: Option<&attachfs::Root>) -> Result<(), attachfs::Error> {
+    match root {
+        None => Ok(()),
+        Some(_) => {
+            let sentence = "--root is for manifests of absolute paths, and not for a job";
+            Err(attachfs::Error::usage(sentence).advise("--asset-root chooses a root of a job"))
+        }
+    }
+}
+
 pub(super) async fn cat(globals: &Globals, args: Cat) -> Result<(), Failure> {
-    let source = source(&args.manifest)?;
-    let manifest = read(globals, &source, None).await?;
-    let Some(path) = attachfs::parse_path(&args.path)? else {
-        return Err(attachfs::Error::usage("the root is a directory").into());
+    let typed = args.named.typed();
+    let (meant, path) = Meant::of(&typed, &args.of_job)?;
+    let Some(path) = path_of(path)? else {
+        return Err(attachfs::Error::usage("no file is named: the root is a directory").into());
     };
-    let store = store_of(globals, args.store.as_deref(), &[source], &places()).await?;
     let mut out = std::io::stdout();
     let root = args.shown.root.as_ref();
     let mut is_reader_gone = false;
@@ -89,7 +127,21 @@ pub(super) async fn cat(globals: &Globals, args: Cat) -> Result<(), Failure> {
         })
     };
     let never = CancellationToken::new();
-    match attachfs::cat(&manifest, root, &path, &store, write, &never).await {
+    let store = args.store.as_deref();
+    let result = match meant {
+        Meant::Job(address) => {
+            require_no_root(root)?;
+            let (found, store) = job_files::read(globals, address, &args.of_job, store).await?;
+            found.cat(&path, &store, write, &never).await
+        }
+        Meant::Manifest(manifest) => {
+            let source = source(manifest)?;
+            let manifest = read(globals, &source, None).await?;
+            let store = store_of(globals, store, &[source], &places()).await?;
+            attachfs::cat(&manifest, root, &path, &store, write, &never).await
+        }
+    };
+    match result {
         // A reader that closes the pipe has read enough.
         Err(_) if is_reader_gone => Ok(()),
         result => Ok(result?),
@@ -97,7 +149,21 @@ pub(super) async fn cat(globals: &Globals, args: Cat) -> Result<(), Failure> {
 }
 
 pub(super) async fn inspect(globals: &Globals, args: Inspect) -> Result<(), Failure> {
-    let manifest = read(globals, &source(&args.manifest)?, None).await?;
+    let typed = [args.manifest.as_deref()];
+    let (meant, behind) = Meant::of(&typed, &args.of_job)?;
+    let manifest = match (meant, behind) {
+        (_, Some(more)) => {
+            let sentence = format!("the options name a job, and {} is too much", more.display());
+            return Err(attachfs::Error::usage(sentence).into());
+        }
+        (Meant::Job(address), None) => {
+            let store = args.store.as_deref();
+            let (found, _) = job_files::read(globals, address, &args.of_job, store).await?;
+            return Ok(describe(globals, &found.inspect())?);
+        }
+        (Meant::Manifest(manifest), None) => manifest,
+    };
+    let manifest = read(globals, &source(manifest)?, None).await?;
     let found = attachfs::inspect(&manifest)?;
     if globals.json {
         return Ok(output::print_json(&found)?);
@@ -128,6 +194,25 @@ pub(super) async fn inspect(globals: &Globals, args: Inspect) -> Result<(), Fail
         text += &format!("no hash    {}\n", output::count(found.unhashed, "file"));
     }
     Ok(output::print(&text)?)
+}
+
+/// Says what is below each root of a job.
+fn describe(globals: &Globals, found: &attachfs::JobInspection) -> anyhow::Result<()> {
+    if globals.json {
+        return output::print_json(found);
+    }
+    let mut text = String::new();
+    for root in &found.roots {
+        text += &format!(
+            "{}: {} from {}, {}\n           root {}\n",
+            output::line_of(&root.folder),
+            output::count(root.entries as u64, "path"),
+            output::count(root.manifests as u64, "manifest"),
+            output::bytes(root.bytes),
+            output::line_of(&root.root)
+        );
+    }
+    output::print(&text)
 }
 
 #[cfg(test)]

@@ -1,22 +1,34 @@
 //! The verbs, one family a file.
 
+mod browsing;
 mod cache;
+mod client;
 mod committing;
 mod downloading;
+mod fetching;
 mod fsck;
+mod job_files;
+mod job_manifests;
+mod jobs_diff;
 mod layering;
+mod listing_jobs;
 mod looking;
 mod manifest;
 mod mounting;
+mod naming;
+mod placing;
 mod publishing;
 mod reading;
 mod report;
 mod running;
+mod serving;
 mod sessions;
 mod snapshotting;
 mod stats;
 mod store;
 mod stores;
+mod submitting;
+mod syncing;
 mod unmounting;
 mod uploading;
 mod why;
@@ -33,14 +45,16 @@ const GIVE_UP: Duration = Duration::from_secs(5);
 pub(crate) fn dispatch(args: Args) -> Result<(), Failure> {
     let Args { globals, verb } = args;
     let open_files = attachfs::raise_open_files();
-    if let Verb::Mount(mount) = &verb
-        && !mount.foreground
-        && !mount.daemon
-    {
+    let is_to_be_started = match &verb {
+        Verb::Mount(mount) => !mount.foreground && !mount.daemon,
+        Verb::Browse(browse) => !browse.foreground && !browse.daemon,
+        _ => false,
+    };
+    if is_to_be_started {
         attachfs::Mount::supported()?;
-        return mounting::in_background(&globals);
+        return serving::in_background(&globals);
     }
-    if matches!(verb, Verb::Mount(_) | Verb::Run(_)) {
+    if matches!(verb, Verb::Mount(_) | Verb::Browse(_) | Verb::Run(_)) {
         attachfs::keep_little_freed_memory();
     }
     let runtime = attachfs::Runtime::new()?;
@@ -50,6 +64,7 @@ pub(crate) fn dispatch(args: Args) -> Result<(), Failure> {
             Verb::Snapshot(snapshot) => snapshotting::snapshot(&globals, snapshot).await,
             Verb::Upload(upload) => uploading::upload(&globals, upload).await,
             Verb::Mount(mount) => Box::pin(mounting::mount(&globals, mount)).await,
+            Verb::Browse(browse) => Box::pin(browsing::browse(&globals, browse)).await,
             Verb::Umount(umount) => Box::pin(unmounting::umount(&globals, umount)).await,
             Verb::Add(add) => layering::add(&globals, add).await,
             Verb::Layers(session) => layering::layers(&globals, session).await,
@@ -62,10 +77,17 @@ pub(crate) fn dispatch(args: Args) -> Result<(), Failure> {
             Verb::Commit(commit) => committing::commit(&globals, commit).await,
             Verb::Fsck(fsck) => fsck::fsck(&globals, &fsck),
             Verb::Discard(discard) => sessions::discard(&globals, discard).await,
+            Verb::Download(of) if fetching::is_of_job(&of) => {
+                Box::pin(fetching::fetch(&globals, of)).await
+            }
             Verb::Download(download) => downloading::download(&globals, download).await,
+            Verb::Submit(args) => Box::pin(submitting::submit(&globals, *args)).await,
+            Verb::Check(args) => Box::pin(submitting::check(&globals, *args)).await,
+            Verb::SyncOutput(sync) => syncing::sync_output(&globals, sync).await,
             Verb::Ls(ls) => looking::ls(&globals, ls).await,
             Verb::Cat(cat) => looking::cat(&globals, cat).await,
             Verb::Inspect(inspect) => looking::inspect(&globals, inspect).await,
+            Verb::Jobs(jobs) => listing_jobs::jobs(&globals, jobs).await,
             Verb::Manifest(args) => manifest::manifest(&globals, args.verb).await,
             Verb::Store(args) => store::store(&globals, args.verb).await,
             Verb::Cache(args) => cache::cache(&globals, args.verb).await,

@@ -1,63 +1,24 @@
 //! `mount`.
 
 use std::ffi::OsString;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use attachfs::{
-    CancellationToken, GivenManifest, LayerOptions, LogPlace, ManifestPath, ManifestSource,
-    MountPoint, MountRequest, MountSession, Owner, Stop, StopSignal,
+    CancellationToken, GivenManifest, LayerOptions, ManifestPath, ManifestSource, MountPoint,
+    MountRequest, MountSession, Owner,
 };
 
+use super::job_files;
+use super::naming::is_job_address;
 use super::reading::source;
+use super::serving::Serving;
 use super::stores::{open, store_of};
-use super::unmounting::unmounted;
 use crate::args::{Globals, Mount};
-use crate::daemon::{self, Ready, Starter};
+use crate::daemon;
 use crate::exit::Failure;
-use crate::output::{self, remark};
 use crate::paths::absolute;
 use crate::places::places_with;
-
-/// Starts the background process, waits until the mount answers, and says so.
-pub(super) fn in_background(globals: &Globals) -> Result<(), Failure> {
-    daemon::start(|ready| tell(globals, ready, ""))
-}
-
-/// Says that it is mounted.
-fn tell(globals: &Globals, ready: &Ready, note: &str) -> anyhow::Result<()> {
-    remark_on(ready);
-    if globals.json {
-        return output::print_json(ready);
-    }
-    let metrics = ready.metrics.as_ref();
-    let metrics = metrics.map_or_else(String::new, |url| format!("metrics    {url}\n"));
-    output::print(&format!(
-        "mounted    {}{note}\nsession    {}\n{metrics}",
-        output::shown(&ready.mount_point),
-        ready.session
-    ))
-}
-
-fn remark_on(ready: &Ready) {
-    if ready.had_died {
-        remark(
-            "the process that had the session had died: nothing that had returned success is lost, \
-             files that were open then are closed",
-        );
-    }
-    if let Some(why) = &ready.without_store {
-        remark_without_store(why);
-    }
-}
-
-/// Says that a mount was made although its store cannot be read.
-pub(super) fn remark_without_store(why: &str) {
-    remark(&format!(
-        "mounted from the cache, which has all objects: the store cannot be read ({why})"
-    ));
-}
 
 /// Which options were given that only a new session can have.
 fn of_new_sessions(args: &Mount) -> Vec<&'static str> {
@@ -90,15 +51,7 @@ pub(super) fn usual_owner() -> Owner {
 /// Mounts and serves until it is unmounted.
 pub(super) async fn mount(globals: &Globals, args: Mount) -> Result<(), Failure> {
     attachfs::Mount::supported()?;
-    let starter = args.daemon.then(Starter::leave).transpose()?;
-    // Before anything is made: a log that cannot be written is no reason to leave something behind.
-    let log = match args.log.as_deref() {
-        Some(path) if args.daemon && path == Path::new(crate::logging::JOURNALD) => {
-            Some(daemon::open_null()?)
-        }
-        Some(path) if args.daemon => Some(daemon::open_log(path)?),
-        _ => None,
-    };
+    let serving = Serving::begin(args.daemon, args.log.as_deref())?;
     let mut places = places_with(args.cache_dir.clone().map(absolute).transpose()?)?;
     places.cache = places.cache.with_limits(args.cache_bounds.limits());
     let Some((mount_point, manifests)) = args.paths.split_last() else {
@@ -149,18 +102,35 @@ pub(super) async fn mount(globals: &Globals, args: Mount) -> Result<(), Failure>
             );
             return Err(attachfs::Error::usage(text).into());
         }
-        (None, []) => {
+        (None, []) if !args.of_job.job.is_given() => {
             let text = "there is no manifest to mount: the last of the paths is the mount point";
             return Err(attachfs::Error::usage(text).into());
         }
         (None, manifests) => {
-            let sources = placed_all(manifests)?;
-            let plain: Vec<_> = sources.iter().map(|(source, _)| source.clone()).collect();
-            let store = store_of(globals, args.store.as_deref(), &plain, &places).await?;
-            let given = sources.into_iter();
-            let manifests = given.map(|(source, at)| GivenManifest::At { source, at });
+            let of_job = match manifests {
+                [] if args.of_job.job.is_given() => Some(None),
+                [one] if is_job_address(one) => Some(one.to_str()),
+                _ if args.of_job.job.is_given() => {
+                    let text = "the options name a job, and there are manifests, too";
+                    return Err(attachfs::Error::usage(text).into());
+                }
+                _ => None,
+            };
+            let (manifests, store) = if let Some(address) = of_job {
+                let named = args.store.as_deref();
+                let (found, store) = job_files::read(globals, address, &args.of_job, named).await?;
+                let manifests = found.manifests()?.into_iter();
+                (manifests.map(GivenManifest::Bytes).collect(), store)
+            } else {
+                let sources = placed_all(manifests)?;
+                let plain: Vec<_> = sources.iter().map(|(source, _)| source.clone()).collect();
+                let store = store_of(globals, args.store.as_deref(), &plain, &places).await?;
+                let given = sources.into_iter();
+                let manifests = given.map(|(source, at)| GivenManifest::At { source, at });
+                (manifests.collect(), store)
+            };
             let what = MountSession::New {
-                manifests: manifests.collect(),
+                manifests,
                 layers,
                 read_only: args.read_only,
                 case_insensitive: args.names.case_insensitive,
@@ -193,99 +163,16 @@ pub(super) async fn mount(globals: &Globals, args: Mount) -> Result<(), Failure>
         early_uploads: args.early_upload.into(),
         writeback_cache: args.writing.writeback_cache,
         traces,
-        log: log_place(args.daemon, args.log.as_deref()),
+        log: serving.log_place(),
         metrics: args.metrics.metrics_addr,
         reports: args.reports.wanted()?,
         places,
         step_hook: Some(crate::halt::halt_at),
         before_making: Some(daemon::before_making),
     };
-    // Before the mount, so that no signal in between leaves a dead one.
-    let mut interrupt = StopSignal::listen(Stop::Interrupt)?;
-    let mut terminate = StopSignal::listen(Stop::Terminate)?;
-    let mut hang_up = StopSignal::listen(Stop::HangUp)?;
     let never = CancellationToken::new();
-    let mount = tokio::select! {
-        mount = attachfs::Mount::start(request, &never) => mount?,
-        () = interrupt.recv() => return Err(Failure::Code(crate::exit::CANCELLED)),
-        () = terminate.recv() => return Err(Failure::Code(crate::exit::CANCELLED)),
-        () = hang_up.recv() => return Err(Failure::Code(crate::exit::CANCELLED)),
-        () = daemon::starter_gone() => return Err(Failure::Code(crate::exit::CANCELLED)),
-    };
-    // What was named is in the session now.
-    globals.watch.end();
-    let ready = Ready {
-        session: mount.session_id().to_string(),
-        session_dir: mount.session_dir().to_owned(),
-        mount_point: mount.mount_point(),
-        pid: std::process::id(),
-        had_died: mount.had_died(),
-        without_store: mount.without_store().map(str::to_owned),
-        metrics: mount.metrics_url(),
-    };
-    let told = match starter {
-        Some(starter) => hand_over(starter, &ready, log),
-        None => tell(globals, &ready, "; Ctrl-C unmounts"),
-    };
-    if let Err(error) = told {
-        mount.undo().await?;
-        return Err(error.into());
-    }
-    tokio::select! {
-        () = mount.ended() => {}
-        () = interrupt.recv() => stop(&mount).await?,
-        () = terminate.recv() => stop(&mount).await?,
-        () = hang_up.recv() => stop(&mount).await?,
-    }
-    let report = mount.finish().await?;
-    if !args.daemon {
-        // The terminal may be gone: that may be why it ended.
-        let _ = if globals.json {
-            output::print_json(&report)
-        } else {
-            output::print(&unmounted(&report, false, ""))
-        };
-    }
-    Ok(())
-}
-
-/// Parts from the process that started this one in the background: standard error goes to the log from now on. The
-/// session's own log is kept within bounds.
-fn hand_over(starter: Starter, ready: &Ready, log: Option<File>) -> anyhow::Result<()> {
-    if let Some(log) = log {
-        return starter.ready(ready, &log);
-    }
-    let path = ready.session_dir.join("log");
-    let log = daemon::open_log(&path)?;
-    starter.ready(ready, &log)?;
-    crate::logging::bound(path, log);
-    Ok(())
-}
-
-/// Where the log goes.
-fn log_place(daemon: bool, log: Option<&Path>) -> LogPlace {
-    match log {
-        Some(path) if path == Path::new(crate::logging::JOURNALD) => {
-            LogPlace::Elsewhere("the system's journal".to_owned())
-        }
-        Some(path) if daemon => LogPlace::Elsewhere(path.display().to_string()),
-        None if daemon => LogPlace::Session,
-        _ => LogPlace::Elsewhere("standard error".to_owned()),
-    }
-}
-
-/// Unmounts in order; programs that still use the mount are cut off. The written files are in the session.
-async fn stop(mount: &attachfs::Mount) -> Result<(), attachfs::Error> {
-    match mount.unmount(false).await {
-        Err(error) if error.class() == attachfs::FailureClass::Busy => {
-            tracing::warn!(
-                error = crate::exit::chain(&error.into()),
-                "the mount is detached"
-            );
-            mount.unmount(true).await.map(drop)
-        }
-        result => result.map(drop),
-    }
+    let start = Box::pin(attachfs::Mount::start(request, &never));
+    serving.serve(globals, start).await
 }
 
 /// Manifests and where they are placed; one of them may be standard input.

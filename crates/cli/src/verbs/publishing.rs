@@ -11,6 +11,8 @@ use attachfs::{
 };
 use serde_json::json;
 
+use super::job_manifests;
+use super::naming::is_job_address;
 use super::reading::{read, source};
 use super::stores::open_store;
 use crate::args::Globals;
@@ -116,16 +118,19 @@ fn said(metadata: &Metadata) -> String {
 }
 
 pub(super) async fn download(globals: &Globals, args: Download) -> Result<(), Failure> {
+    let Some(output_file) = &args.output else {
+        return job_manifests::download(globals, args).await;
+    };
     let (address, key) = place(&args)?;
     let store = open_store(globals, &address).await?;
     let fetched = fetch_manifest(&key, &store, &CancellationToken::new()).await?;
-    if args.output == Path::new("-") {
+    if output_file == Path::new("-") {
         std::io::stdout()
             .write_all(&fetched.bytes.bytes)
             .context("cannot write to standard output")?;
         return Ok(());
     }
-    attachfs::write_manifest(&args.output, &fetched.bytes.bytes)?;
+    attachfs::write_manifest(output_file, &fetched.bytes.bytes)?;
     let output = OutputMetadata::decode(&fetched.metadata);
     if let Err(error) = &output
         && !fetched.metadata.is_empty()
@@ -139,7 +144,7 @@ pub(super) async fn download(globals: &Globals, args: Download) -> Result<(), Fa
     let hash = attachfs::ContentHash::of(&fetched.bytes.bytes);
     if globals.json {
         return Ok(output::print_json(&json!({
-            "manifest": args.output.display().to_string(),
+            "manifest": output_file.display().to_string(),
             "address": fetched.bytes.name,
             "hash": hash.to_string(),
             "metadata": fetched.metadata,
@@ -150,7 +155,7 @@ pub(super) async fn download(globals: &Globals, args: Download) -> Result<(), Fa
     }
     let mut text = format!(
         "manifest   {}\n           hash {hash}\n{}",
-        output::shown(&args.output),
+        output::shown(output_file),
         said(&fetched.metadata)
     );
     if let Some(output) = output {
@@ -161,15 +166,23 @@ pub(super) async fn download(globals: &Globals, args: Download) -> Result<(), Fa
 
 /// The store and the key. An address names both.
 fn place(args: &Download) -> Result<(String, ManifestKey), Failure> {
-    if ManifestAddress::is_s3(&args.key).map_err(attachfs::Error::from)? {
-        let address: ManifestAddress = args.key.parse().map_err(attachfs::Error::from)?;
+    let named = args.key.as_deref();
+    if args.job.is_given() || named.is_some_and(|at| is_job_address(at.as_ref())) {
+        let sentence = "a job has manifests of several roots: say with --output-dir where they go";
+        return Err(attachfs::Error::usage(sentence).into());
+    }
+    let Some(named) = named else {
+        return Err(attachfs::Error::usage("no manifest is named: give its key").into());
+    };
+    if ManifestAddress::is_s3(named).map_err(attachfs::Error::from)? {
+        let address: ManifestAddress = named.parse().map_err(attachfs::Error::from)?;
         let store = args.store.clone();
         return Ok((
             store.unwrap_or_else(|| address.store.to_string()),
             address.key,
         ));
     }
-    let key = args.key.parse().map_err(attachfs::Error::from)?;
+    let key = named.parse().map_err(attachfs::Error::from)?;
     let Some(store) = args.store.clone() else {
         return Err(attachfs::Error::usage("a key needs --store").into());
     };

@@ -8,9 +8,10 @@ use attachfs::{
 };
 
 use super::committing::{check_place, is_piped};
-use super::mounting::{remark_without_store, usual_owner};
+use super::mounting::usual_owner;
 use super::reading::source;
 use super::report::written;
+use super::serving::remark_without_store;
 use super::snapshotting::Aloud;
 use super::stores::{open_store, store_of};
 use super::unmounting::commit_again;
@@ -88,6 +89,7 @@ async fn run_it(globals: &Globals, args: Run, open_files: OpenFiles) -> Result<(
         writeback_cache: args.writing.writeback_cache,
         traces,
         places,
+        files_only: args.manifest_to.files_only(),
         publish: args.manifest_to.publish,
         output: args.manifest_to.output,
         metrics: args.metrics.metrics_addr,

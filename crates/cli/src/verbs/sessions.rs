@@ -27,6 +27,8 @@ struct ListedSession {
     store: Option<String>,
     created: Option<i64>,
     read_only: Option<bool>,
+    /// The jobs whose outputs it shows; `null` if it shows manifests.
+    browses: Option<String>,
     /// Paths that changed and are not committed, as `status` counts them; `null` where that is not known.
     uncommitted: Option<u64>,
     /// The lengths together of the files that were written since.
@@ -42,6 +44,7 @@ impl ListedSession {
         Self {
             session: found.meta.id.to_string(),
             state: match (presence, found.state) {
+                (Presence::Mounted, _) if found.meta.browses.is_some() => "browsing",
                 (Presence::Mounted, _) => "mounted",
                 (Presence::InUse, _) => "in use",
                 (Presence::Dead, _) => "dead",
@@ -52,6 +55,7 @@ impl ListedSession {
             store: Some(found.meta.store.address),
             created: Some(found.meta.created.seconds),
             read_only: Some(found.meta.read_only),
+            browses: found.meta.browses,
             uncommitted: uncommitted.and_then(|left| left.paths),
             uncommitted_bytes: uncommitted.map(|left| left.bytes),
             changed: uncommitted.map(|left| left.changed),
@@ -67,6 +71,7 @@ impl ListedSession {
             store: None,
             created: None,
             read_only: None,
+            browses: None,
             uncommitted: None,
             uncommitted_bytes: None,
             changed: None,
@@ -82,6 +87,10 @@ impl ListedSession {
             ..
         } = self;
         match (&self.mount_point, self.read_only) {
+            (Some(at), Some(true)) if self.browses.is_some() => {
+                let jobs = self.browses.as_deref().unwrap_or_default();
+                format!("{session} {state:8} {} ({jobs})\n", output::shown(at))
+            }
             (Some(at), Some(true)) => {
                 format!("{session} {state:8} {} (read-only)\n", output::shown(at))
             }

@@ -51,7 +51,10 @@ struct Outcome {
 pub(super) async fn umount(globals: &Globals, args: Umount) -> Result<(), Failure> {
     let places = places();
     let again = Again::of(&args);
-    let ManifestTo { output, publish } = args.manifest_to;
+    let files_only = args.manifest_to.files_only();
+    let ManifestTo {
+        output, publish, ..
+    } = args.manifest_to;
     let is_one = args.session.len() == 1;
     if !is_one && (output.is_some() || publish.is_some()) {
         let sentence =
@@ -74,6 +77,7 @@ pub(super) async fn umount(globals: &Globals, args: Umount) -> Result<(), Failur
             chosen,
             links: args.links.symlinks.into(),
             publish,
+            files_only,
             ..CommitArguments::default()
         }),
     };

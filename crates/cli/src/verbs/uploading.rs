@@ -1,8 +1,13 @@
 //! `upload`, and what `snapshot` does in the same way.
 
-use attachfs::manifest::{OpenedManifest, PlacedManifest, open_manifest};
-use attachfs::{CancellationToken, Error, ManifestKey, Metadata, OpenStore, SeenPlaces, Uploading};
+use std::path::PathBuf;
 
+use attachfs::manifest::{OpenedManifest, PlacedManifest, open_manifest};
+use attachfs::{
+    CancellationToken, Error, ManifestKey, Metadata, OpenStore, SeenPlaces, Summary, Uploading,
+};
+
+use super::client;
 use super::manifest::deadline;
 use super::reading::{read, source};
 use super::stores::create_or_open;
@@ -25,22 +30,50 @@ pub(super) async fn upload(globals: &Globals, args: Upload) -> Result<(), Failur
     }
     let opened = manifests.iter().map(|bytes| open_manifest(bytes, false));
     let opened: Vec<OpenedManifest> = opened.collect::<Result<_, _>>()?;
+    let rules = client::rules(&args.client)?;
+    let mut asset_root = args.client.asset_root.clone();
+    // The manifests of one folder are uploaded together.
+    let mut groups: Vec<(Option<PathBuf>, Vec<OpenedManifest>)> = Vec::new();
+    for (manifest, name) in opened.into_iter().zip(&args.manifests) {
+        let folder = match &rules {
+            None => args.root.clone(),
+            Some(rules) => {
+                let rule = client::rule(rules, name)?;
+                asset_root.get_or_insert_with(|| rule.source.clone());
+                Some(PathBuf::from(&rule.destination))
+            }
+        };
+        match groups.iter_mut().find(|(known, _)| *known == folder) {
+            Some((_, manifests)) => manifests.push(manifest),
+            None => groups.push((folder, vec![manifest])),
+        }
+    }
+    let metadata = client::metadata(asset_root.as_deref())?;
     let store = create_or_open(globals, &args.store).await?;
     let uploading = uploading(&args.publishing, &args.remembering)?;
     let shown = Shown::cancellable(globals.json);
-    let root = args.root.as_deref();
     let cancel = shown.cancel();
-    let uploaded =
-        attachfs::upload_manifests(&opened, root, &store, &uploading, &shown, cancel).await;
+    let mut summary = Summary::default();
+    for (root, manifests) in &groups {
+        let root = root.as_deref();
+        let uploaded =
+            attachfs::upload_manifests(manifests, root, &store, &uploading, &shown, cancel).await;
+        match uploaded {
+            Ok(part) => {
+                summary.add(&part);
+                summary.elapsed += part.elapsed;
+            }
+            Err(error) => {
+                shown.clear();
+                return unfinished(globals, error, output::print);
+            }
+        }
+    }
     shown.clear();
-    let summary = match uploaded {
-        Ok(summary) => summary,
-        Err(error) => return unfinished(globals, error, output::print),
-    };
     let bytes = manifests.first().map(|manifest| &*manifest.bytes);
     let published = published(
         args.publishing.publish.as_ref(),
-        bytes.unwrap_or_default(),
+        (bytes.unwrap_or_default(), metadata),
         Some(&store),
         cancel,
     )
@@ -77,7 +110,7 @@ pub(super) fn uploading(
 /// Publishes a manifest if it is to be, and gives its address.
 pub(super) async fn published(
     key: Option<&ManifestKey>,
-    bytes: &[u8],
+    (bytes, metadata): (&[u8], Metadata),
     store: Option<&OpenStore>,
     cancel: &CancellationToken,
 ) -> Result<Option<String>, Error> {
@@ -86,7 +119,7 @@ pub(super) async fn published(
             let manifest = PlacedManifest {
                 key: key.clone(),
                 bytes: bytes.to_vec().into(),
-                metadata: Metadata::new(),
+                metadata,
             };
             manifest.put(store, cancel).await?;
             Ok(Some(store.address_of(key)))

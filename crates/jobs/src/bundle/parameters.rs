@@ -180,8 +180,11 @@ fn paths_in(json: &str) -> Option<Vec<String>> {
     serde_json::from_str(json).ok()
 }
 
-/// Reads the values that a bundle gives. Those of other parameters than the template's are left aside: they are a queue's or
-/// an application's.
+/// What the names of parameters begin with that are the service's own: how a job is run.
+const OF_THE_SERVICE: &str = "deadline:";
+
+/// Reads the values that a bundle gives. Those of the service become parameters, too; others that the template does not have are
+/// left aside: they are a queue's or an application's.
 pub(super) fn read_values(
     document: &Field<'_>,
     template: &mut Template,
@@ -197,6 +200,16 @@ pub(super) fn read_values(
         let known = template.definitions.iter_mut().find(|of| of.name == name);
         if let Some(definition) = known {
             definition.value = Some(value_of(&definition.kind, &field.get("value")?)?);
+        } else if name.starts_with(OF_THE_SERVICE) {
+            let kind = "STRING".to_owned();
+            template.definitions.push(Definition {
+                name: name.to_owned(),
+                value: Some(value_of(&kind, &field.get("value")?)?),
+                kind,
+                flow: DataFlow::None,
+                object: ObjectType::File,
+                default: None,
+            });
         }
     }
     Ok(())

@@ -6,6 +6,7 @@
 //! AWS's library.
 
 mod attachments;
+mod checkpoint;
 mod fields;
 mod service;
 mod syntax;
@@ -13,8 +14,9 @@ mod syntax;
 mod tests;
 
 pub use attachments::{Attachments, FileSystemKind, JobRoots, RootAttachment, UnknownRoot};
+pub use checkpoint::{ClientCheckpoint, ClientJob};
 pub use fields::DocumentError;
 pub(crate) use fields::Field;
-pub use service::{AttachmentSettings, Job, Parameter, Queue, Step, Task, step_dependencies};
+pub use service::{AttachmentSettings, Job, Parameter, Queue, Step, Task, jobs, step_dependencies};
 pub use syntax::Syntax;
 pub(crate) use syntax::read as read_document;

@@ -20,7 +20,7 @@ fn read<T>(
     syntax::read(document, Syntax::Json, bytes, read)
 }
 
-fn id<T: FromStr>(
+pub(super) fn id<T: FromStr>(
     document: &Field<'_>,
     name: &str,
     expected: &'static str,
@@ -28,7 +28,7 @@ fn id<T: FromStr>(
     document.get(name)?.parse(expected)
 }
 
-fn if_there<T: FromStr>(
+pub(super) fn if_there<T: FromStr>(
     document: &Field<'_>,
     name: &str,
     expected: &'static str,
@@ -178,23 +178,38 @@ pub struct Job {
 impl Job {
     /// Reads the document.
     pub fn from_json(bytes: &[u8]) -> Result<Self, DocumentError> {
-        read("the job's document", bytes, |job| {
-            let attachments = job.get("attachments")?.if_there();
-            let attachments = match attachments {
-                Some(attachments) if !attachments.object()?.is_empty() => {
-                    Some(Attachments::read(&attachments)?)
-                }
-                _ => None,
-            };
-            Ok(Self {
-                job: id(job, "jobId", "the id of a job")?,
-                name: name(job, "name")?,
-                attachments,
-                parameters: parameters(job)?,
-                storage_profile: if_there(job, "storageProfileId", "the id of a storage profile")?,
-            })
+        read("the job's document", bytes, Self::read)
+    }
+
+    fn read(job: &Field<'_>) -> Result<Self, DocumentError> {
+        let attachments = job.get("attachments")?.if_there();
+        let attachments = match attachments {
+            Some(attachments) if !attachments.object()?.is_empty() => {
+                Some(Attachments::read(&attachments)?)
+            }
+            _ => None,
+        };
+        Ok(Self {
+            job: id(job, "jobId", "the id of a job")?,
+            name: name(job, "name")?,
+            attachments,
+            parameters: parameters(job)?,
+            storage_profile: if_there(job, "storageProfileId", "the id of a storage profile")?,
         })
     }
+}
+
+/// What `aws deadline search-jobs` and `list-jobs` print, a bare list of jobs, or one job.
+pub fn jobs(bytes: &[u8]) -> Result<Vec<Job>, DocumentError> {
+    read("the document of jobs", bytes, |document| {
+        if let Ok(jobs) = document.list() {
+            return jobs.iter().map(Job::read).collect();
+        }
+        match document.get("jobs")?.if_there() {
+            Some(jobs) => jobs.list()?.iter().map(Job::read).collect(),
+            None => Ok(vec![Job::read(document)?]),
+        }
+    })
 }
 
 /// What `aws deadline get-step` prints.

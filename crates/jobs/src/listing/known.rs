@@ -27,6 +27,11 @@ pub enum KnownScope {
 }
 
 impl KnownScope {
+    /// Where begins what comes behind all of it: for [`KnownJobs::after`].
+    pub fn end(&self) -> String {
+        behind(&self.folder())
+    }
+
     fn folder(&self) -> Folder {
         Folder::Manifests(match self {
             Self::All => attachfs_store::KeyPrefix::default(),
@@ -138,10 +143,7 @@ impl KnownJob {
 
     /// Where the next job begins: for [`KnownJobs::after`].
     pub fn end(&self) -> String {
-        let Self {
-            farm, queue, job, ..
-        } = self;
-        behind(&Folder::Manifests(prefix(format!("{farm}/{queue}/{job}"))))
+        KnownScope::Job(self.farm, self.queue, self.job).end()
     }
 }
 
@@ -305,6 +307,8 @@ impl Reduce for Counting {
         }
         let key = match OutputKey::try_from(name) {
             Ok(key) => key,
+            // Manifests of sessions and snapshots, which attachfs itself keeps beside those of jobs.
+            Err(_) if name.as_str().starts_with("attachfs/") => return,
             Err(error) => {
                 foreign.add(entry.key, error.reason());
                 return;

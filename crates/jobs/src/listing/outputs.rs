@@ -13,10 +13,12 @@ use std::time::SystemTime;
 
 use attachfs_store::{Folder, ListStore, Listed, ListedName, StoreError};
 
-use super::ForeignKeys;
 use super::ranges::{Ranges, Reduce};
+use super::{ForeignKeys, behind};
 use crate::address::prefix;
-use crate::{ActionTime, JobAddress, JobPart, OutputKey, OutputPlace, SessionActionId};
+use crate::{
+    ActionTime, FarmId, JobAddress, JobPart, OutputKey, OutputPlace, QueueId, SessionActionId,
+};
 
 /// An output manifest, as a listing has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,6 +105,22 @@ impl<'a> Outputs<'a> {
         Self {
             ranges: Ranges::of(store, folder, None, None, Choosing::new(which)),
             step: is_task.then_some(*address),
+        }
+    }
+
+    /// Looks for outputs of all jobs of a queue. What was submitted to it is not even listed: its keys come before those of jobs.
+    pub fn of_queue(store: &'a dyn ListStore, farm: FarmId, queue: QueueId, which: Which) -> Self {
+        let folder = Folder::Manifests(prefix(format!("{farm}/{queue}")));
+        let inputs = Folder::Manifests(prefix(format!("{farm}/{queue}/Inputs")));
+        Self {
+            ranges: Ranges::of(
+                store,
+                folder,
+                Some(behind(&inputs)),
+                None,
+                Choosing::new(which),
+            ),
+            step: None,
         }
     }
 

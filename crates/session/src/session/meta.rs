@@ -90,6 +90,10 @@ pub struct SessionMeta {
     /// Whether what the manifests have cannot be changed.
     #[serde(default)]
     pub protect_inputs: bool,
+    /// The jobs whose outputs it shows, for people; `None` if it shows manifests. A session that shows jobs has no manifests, is read-only,
+    /// and begins anew with each mount.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub browses: Option<String>,
 }
 
 impl SessionMeta {

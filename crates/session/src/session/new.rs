@@ -80,8 +80,11 @@ impl Session {
     }
 
     fn make_rest(&self) -> Result<(), SessionError> {
-        self.dir.create_dir(COMMITS)?;
-        self.dir.create_dir(LAYERS)?;
+        // Nothing is ever committed of jobs, or laid over them.
+        if self.meta.browses.is_none() {
+            self.dir.create_dir(COMMITS)?;
+            self.dir.create_dir(LAYERS)?;
+        }
         if !self.meta.read_only {
             match &self.meta.scratch_dir {
                 Some(elsewhere) => {

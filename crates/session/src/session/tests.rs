@@ -41,6 +41,7 @@ pub(super) fn meta() -> SessionMeta {
         read_only: false,
         case_insensitive: false,
         protect_inputs: false,
+        browses: None,
     }
 }
 
@@ -270,6 +271,33 @@ fn no_session_an_unreadable_one_and_one_of_another_time_are_different_errors() {
     ));
     fs::write(&description, sound).unwrap();
     Session::open(dir.path()).unwrap();
+}
+
+#[test]
+fn a_session_that_shows_manifests_is_described_as_before() {
+    let dir = tempdir().unwrap();
+    drop(create(dir.path()));
+    let description = dir.path().join("session.json");
+    let text = fs::read_to_string(&description).unwrap();
+    // A description of before there were sessions that show jobs has no such field, and a program of that time writes and reads the same.
+    assert!(!text.contains("browses"), "{text}");
+    assert_eq!(Session::read_meta(dir.path()).unwrap().browses, None);
+    assert!(dir.path().join("commits").exists());
+    let other = tempdir().unwrap();
+    let jobs = SessionMeta {
+        manifests: Vec::new(),
+        read_only: true,
+        browses: Some("deadline://farm".to_owned()),
+        ..meta()
+    };
+    let session = Session::create(other.path(), jobs.clone(), &[]).unwrap();
+    assert_eq!(Session::read_meta(other.path()).unwrap(), jobs);
+    for part in ["commits", "layers", "journal", "scratch"] {
+        assert!(!other.path().join(part).exists(), "{part}");
+    }
+    session.discard().unwrap();
+    let gone = Session::read_meta(other.path());
+    assert!(matches!(gone, Err(SessionError::Missing(_))), "{gone:?}");
 }
 
 #[test]

@@ -67,7 +67,10 @@ fn handing_again(to: &ManifestTo) -> String {
     let output = to.output.as_deref().map(|path| said("output", path));
     let publish = to.publish.as_ref().map(ToString::to_string);
     let publish = publish.map(|key| said("publish", Path::new(&key)));
-    output.unwrap_or_default() + &publish.unwrap_or_default()
+    let format = to
+        .files_only()
+        .then(|| said("format", Path::new("2023-03-03")));
+    output.unwrap_or_default() + &publish.unwrap_or_default() + &format.unwrap_or_default()
 }
 
 /// An option with its value. One that begins as an option does is told from it by the sign.
@@ -150,6 +153,7 @@ mod tests {
             "out file",
             "--publish",
             "mine/out",
+            "--format=2023-03-03",
             "/m",
         ];
         let Verb::Umount(args) = Args::try_parse_from(line).unwrap().verb else {
@@ -159,7 +163,7 @@ mod tests {
         assert_eq!(again.umount, " --commit --force --timeout 3");
         assert_eq!(
             again.commit,
-            " --include 'a b' --exclude '*.tmp' --exclude=-x --symlinks collapse --output 'out file' --publish mine/out"
+            " --include 'a b' --exclude '*.tmp' --exclude=-x --symlinks collapse --output 'out file' --publish mine/out --format 2023-03-03"
         );
     }
 }

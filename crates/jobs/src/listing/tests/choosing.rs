@@ -63,6 +63,31 @@ fn expected<const N: usize>(runs: [(u64, u64); N]) -> Vec<(String, String)> {
 }
 
 #[tokio::test]
+async fn the_outputs_of_a_queue_are_those_of_all_its_jobs_and_inputs_are_not_listed() {
+    let mut store = Keys::of(1000);
+    put(&mut store, &task(0), 1, 1000, 100, 1);
+    put(&mut store, &task(0), 2, 2000, 200, 1);
+    let other = format!("{}/job-{}/step-{}", queue(), digits(4), digits(1));
+    put(&mut store, &other, 3, 1000, 100, 1);
+    for number in 0..1500 {
+        store.put(
+            format!("{}/Inputs/{}/x_input", queue(), digits(number)),
+            None,
+        );
+    }
+    let of = |which| {
+        let (farm, queue) = (address("").farm, address("").queue);
+        Outputs::of_queue(&store, farm, queue, which)
+    };
+    let all = of(Which::All).all().await.unwrap();
+    assert_eq!(runs(&all), expected([(1, 1), (2, 1), (3, 1)]));
+    assert_eq!(all.foreign.count, 0);
+    assert_eq!(store.requests(), 1);
+    let latest = of(Which::Latest(LatestBy::Modified)).all().await.unwrap();
+    assert_eq!(runs(&latest), expected([(2, 1), (3, 1)]));
+}
+
+#[tokio::test]
 async fn the_latest_run_of_a_task_is_the_one_that_was_written_last() {
     let mut store = Keys::of(1000);
     // The second run is on a worker whose clock is an hour behind.
