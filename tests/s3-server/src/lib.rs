@@ -5,7 +5,7 @@
 //! also mends four things in which `s3s-fs` is not S3: conditional PUTs are made one after the
 //! other, because it checks and writes in two steps; a key that is only the beginning of other
 //! keys is not found, because it is a directory there; a PUT does not create its bucket. Keys of any length are
-//! kept with their metadata ([`long_keys`]).
+//! kept with their metadata (`long_keys`).
 
 mod long_keys;
 mod mishap;
