@@ -50,7 +50,9 @@ fn store(page: usize) -> Keys {
         format!("{other}/Inputs/{}/{:032x}_input", digits(1), 1),
         Some(at(7)),
     );
+    // What attachfs keeps beside them is no key of a job, and nothing foreign.
     store.put("Manifests/attachfs/session/1.manifest", Some(at(1)));
+    store.put("Manifests/notes/1.manifest", Some(at(1)));
     store
 }
 
