@@ -13,7 +13,7 @@ pub(crate) struct Failed {
 }
 
 impl Failed {
-    /// Counts a failure of a disk or a store, and gives it back. An answer such as that there is nothing of a name is none.
+    /// Counts a failure of a disk or a store, and gives it back. That a name does not exist, for example, is an answer and no failure.
     pub(crate) fn note(&self, path: &[u8], error: FsError) -> FsError {
         if error.kind() == FsErrorKind::Io {
             let failed = FailedRead {

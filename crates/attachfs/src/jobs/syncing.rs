@@ -141,7 +141,7 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// What is said of the first run, and of jobs.
+    /// Takes from the request where a first run begins, and the documents of jobs.
     fn begin(&mut self) -> Result<(), Error> {
         let beginning = &self.request.beginning;
         self.report.checkpoint = self.checkpoint.path().to_owned();
@@ -167,7 +167,7 @@ impl Run<'_> {
         self.checkpoint.job(job).and_then(|known| known.profile)
     }
 
-    /// Lists what there is, and gives back what is to be read.
+    /// Lists the outputs in the store, and gives those that are to be read.
     async fn list(
         &mut self,
         store: &dyn ListStore,

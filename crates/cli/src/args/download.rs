@@ -25,9 +25,9 @@ use super::values::parse_mode;
   attachfs download --queue-json queue.json --job-json job.json --inputs ./inputs
 
 Of a job, one root goes into DEST itself, several go each into a folder of its own there. Without a DEST each goes to
-its place on this machine, which rules, storage profiles and --map-root say; one that nothing is said of, to
+its place on this machine, which rules, storage profiles and --map-root say; a root that none of them names goes to
 the path that it has in the job, if that is a path of this system. Before anything is placed you are shown what goes
-where, and are asked: about the job's own paths with No as the default answer, since whoever wrote the job chose them.
+where, and are asked: about the job's own paths with No as the default answer, since the job's author chose them.
 Where nobody can be asked, these want --yes, and what you mapped yourself does not. A root of another
 system has to be mapped. What cannot be placed is listed, and the exit code is 16.
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args as ClapArgs;
 
-/// How the paths of jobs become paths of this machine. What is said of a root goes before the rules of a file, and these
+/// How the paths of jobs become paths of this machine. --map-root counts before the rules of a file, and these count
 /// before storage profiles.
 #[derive(Debug, Clone, Default, ClapArgs)]
 #[command(next_help_heading = "Where files go")]

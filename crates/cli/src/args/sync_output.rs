@@ -15,7 +15,7 @@ use super::since::parse_since;
 ///
 /// The outputs of all session actions count; where several have a file, the one that was written last does. What was fetched is noted, so
 /// the next run reads only what is new, and a run that was killed is gone on with. What fails is tried again by the next runs, five
-/// times. Nothing is asked of Deadline Cloud: what there is, keys in the store say.
+/// times. Deadline Cloud is not asked: the keys in the store tell which outputs there are.
 #[derive(Debug, Args)]
 #[command(
     visible_alias = "queue-sync-output",

@@ -52,7 +52,7 @@ fn check_pair(outer: &PlannedPlace, inner: &PlannedPlace, below: &[u8]) -> Resul
         } else {
             [below, b"/", path.as_bytes()].concat()
         };
-        // What is too long for a manifest is none of the other's paths.
+        // No manifest can have a path of this length, so the other root does not have it.
         let Ok(whole) = ManifestPath::new(&whole) else {
             continue;
         };

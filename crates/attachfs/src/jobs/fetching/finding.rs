@@ -42,7 +42,7 @@ pub struct FoundFiles {
     pub foreign: u64,
 }
 
-/// What there is below one root, and what its folder is called where several are in one.
+/// The files below one root, and the name of the root's folder where several roots go into one folder.
 #[derive(Debug)]
 pub(in crate::jobs) struct FoundRoot {
     pub(in crate::jobs) merged: MergedRoot,

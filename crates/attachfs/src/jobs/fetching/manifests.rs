@@ -1,4 +1,4 @@
-//! What there is of a job as manifests, one for each root.
+//! The files of a job as manifests, one for each root.
 
 use attachfs_manifest::wire::{Format, Manifest};
 use attachfs_manifest::{Snapshot, merge};

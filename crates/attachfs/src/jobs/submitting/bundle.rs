@@ -80,7 +80,7 @@ impl Bundle {
     }
 }
 
-/// Reads a document of a bundle; nothing if there is none. Whoever wrote the bundle may be a stranger: a link that leads out of it, a pipe, a device
+/// Reads a document of a bundle, if the bundle has it. The author of the bundle may be a stranger: a link that leads out of it, a pipe, a device
 /// and a file of more than [`LONGEST_DOCUMENT`] bytes are refused, and none of them is waited for.
 fn read_document(folder: &Path, path: &Path) -> Result<Option<Vec<u8>>, Error> {
     let real = match fs::canonicalize(path) {

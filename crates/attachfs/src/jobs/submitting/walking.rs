@@ -81,7 +81,7 @@ impl Walked {
         Ok(self.files.len() > before)
     }
 
-    /// A link of a job bundle that leads out of it lets whoever wrote the bundle send any file of who submits it.
+    /// The links in a job bundle that lead out of it. The author of a bundle could send any file of the submitter's by such a link.
     pub(super) fn check_bundle(&mut self, bundle: &Path) -> Vec<PathBuf> {
         let Ok(real) = fs::canonicalize(bundle) else {
             // There is nothing to be read from it then.

@@ -37,7 +37,7 @@ pub(crate) const MOST_TRIES: u32 = 5;
 /// Writing takes this part of the time at most, beside the first and the last write.
 const RARELY: u32 = 20;
 
-/// A longer file is none: it would be that of 100 million manifests.
+/// A longer file is no checkpoint: this length would be that of 100 million manifests.
 const LONGEST: u64 = 4 << 30;
 
 const FORMAT: u32 = 1;
@@ -156,7 +156,10 @@ impl Checkpoint {
 
     fn take(&mut self, found: Written) -> Result<(), Error> {
         let wrong = || damaged(&self.path);
-        let hash = |text: &String| text.parse::<ContentHash>().map_err(|_| wrong());
+        let hash = |text: &String| {
+            let parsed = text.parse::<ContentHash>();
+            parsed.map_err(|error| wrong().because(error))
+        };
         self.since = match found.since {
             None => None,
             Some(micros) => {
